@@ -1,0 +1,264 @@
+"""The meter: an attack's only way to the model.
+
+It counts for each image, holds the budget, grants no more access than the threat model allows,
+rounds to what can be sent (8-bit values where the track says so), and watches: whatever the attack
+asks, the best adversarial so far and the curve of distance against queries are known without the
+attack's help. The same meter stands behind a local run and behind the server's referee.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .criteria import Criterion
+from .distances import distance
+from .errors import BudgetExhausted, UsageError
+from .types import ACCESS_ORDER, Access, Bounds, Model, Norm
+
+LEVELS = 255
+"""Steps between the bounds of an 8-bit image."""
+
+BOUNDS_TOLERANCE = 1e-4
+"""How far outside the bounds a query may lie before it is refused; it is clipped in any case."""
+
+
+class Verdict(NamedTuple):
+    """What the referee finds about one claimed adversarial."""
+
+    adversarial: bool
+    distance: float
+    predicted: int
+
+
+def quantise(images: Tensor, bounds: Bounds = (0.0, 1.0)) -> Tensor:
+    """Round to the 8-bit lattice of the bounds; gradients pass straight through (any shape)."""
+    lower, upper = bounds
+    scale = (upper - lower) / LEVELS
+    rounded = ((images.detach() - lower) / scale).round() * scale + lower
+    return images + (rounded - images.detach()) if images.requires_grad else rounded
+
+
+class Oracle:
+    """A metered model for one batch.
+
+    Args:
+        model: the model under attack.
+        images: the clean batch (N, C, H, W) float32. "row" below is a position in it.
+        criterion: what counts as adversarial, for the same N images.
+        norm: the distance that the trace is measured in.
+        access: the most that the attack may see: labels, scores, or gradients too.
+        budget: queries that each image may cost, or None for no limit.
+        quantised: round every query to 8 bits before the model sees it.
+        chunk: images a forward pass at most, to bound memory.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        images: Tensor,
+        criterion: Criterion,
+        *,
+        norm: Norm,
+        access: Access = "decision",
+        budget: int | None = None,
+        quantised: bool = False,
+        chunk: int = 1024,
+    ) -> None:
+        n = len(images)
+        self._model = model
+        self._images = images
+        self._lock = threading.RLock()
+        self._chunk = chunk
+        self.criterion = criterion
+        self.norm: Norm = norm
+        self.access: Access = access
+        self.budget = budget
+        self.quantised = quantised
+        self.queries = torch.zeros(n, dtype=torch.int64)
+        self.gradients = torch.zeros(n, dtype=torch.int64)
+        self.best = images.clone()
+        self.best_distance = torch.full((n,), torch.inf)
+        self.claimed = images.clone()
+        self.claimed_distance = torch.full((n,), torch.inf)
+        self.traces: list[list[tuple[int, float]]] = [[] for _ in range(n)]
+        self.notes: list[str | None] = [None] * n
+
+    @property
+    def bounds(self) -> Bounds:
+        """The model's bounds."""
+        return self._model.bounds
+
+    def require(self, wanted: Access) -> None:
+        """Raise a UsageError unless this much access was granted."""
+        if ACCESS_ORDER.index(self.access) < ACCESS_ORDER.index(wanted):
+            raise UsageError(
+                f"this needs {wanted} access to the model, and {self.access} access was granted; "
+                f"choose an attack that needs less, or a threat model with {wanted} access"
+            )
+
+    def remaining(self) -> Tensor:
+        """Queries left for each row, (N,) int64; a very large number where there is no budget."""
+        if self.budget is None:
+            return torch.full_like(self.queries, torch.iinfo(torch.int64).max)
+        return self.budget - self.queries
+
+    def labels(self, images: Tensor, rows: Tensor) -> Tensor:
+        """The model's labels (n,) int64 for images (n, C, H, W) that belong to rows (n,).
+
+        Raises:
+            BudgetExhausted: before anything is asked or counted, when a row has too few queries.
+            UsageError: images that are not finite or not within the bounds.
+        """
+        return self._ask(images, rows).argmax(1)
+
+    def is_adversarial(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Which images (n, C, H, W) are adversarial for their rows (n,): (n,) bool.
+
+        Raises:
+            BudgetExhausted, UsageError: as `labels`.
+        """
+        return self.criterion.holds(self.labels(images, rows), rows)
+
+    def scores(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Logits (n, K) without a gradient.
+
+        Raises:
+            BudgetExhausted, UsageError: as `labels`; UsageError without score access.
+        """
+        self.require("score")
+        return self._ask(images, rows)
+
+    def logits(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Logits (n, K) that can be differentiated with respect to images (n, C, H, W).
+
+        Each image costs one query and one gradient. Rounding passes gradients straight through.
+
+        Raises:
+            BudgetExhausted, UsageError: as `labels`; UsageError without gradient access.
+        """
+        self.require("gradient")
+        with self._lock:
+            seen = self._prepare(images, rows)
+            number = self._charge(rows)
+            logits = self._checked(self._model(seen))
+            self.gradients += torch.bincount(rows, minlength=len(self.gradients))
+            self._watch(seen.detach(), rows, logits.detach().argmax(1), number)
+            return logits
+
+    def record(self, row: int, image: Tensor) -> Verdict:
+        """Verify one claimed adversarial (C, H, W); the model is asked, nothing is counted.
+
+        The best claim so far is kept in `claimed` and `claimed_distance`.
+
+        Raises:
+            UsageError: the image is not finite or not within the bounds.
+        """
+        index = torch.tensor([row])
+        with self._lock:
+            seen = self._prepare(image.unsqueeze(0), index)
+            with torch.no_grad():
+                predicted = self._checked(self._model(seen)).argmax(1)
+            adversarial = bool(self.criterion.holds(predicted, index))
+            measured = float(distance(self.norm, self._images[index], seen))
+            if adversarial and measured < float(self.claimed_distance[row]):
+                self.claimed[row] = seen[0]
+                self.claimed_distance[row] = measured
+            return Verdict(adversarial, measured, int(predicted))
+
+    def note(self, row: int, text: str) -> None:
+        """Remember a reason for a row, for the attack's author. The latest one stands."""
+        with self._lock:
+            self.notes[row] = text
+
+    def _prepare(self, images: Tensor, rows: Tensor) -> Tensor:
+        expected = self._images.shape[1:]
+        if images.shape[1:] != expected or len(images) != len(rows):
+            raise UsageError(
+                f"got images {tuple(images.shape)} for {len(rows)} rows; wanted "
+                f"({len(rows)}, {', '.join(map(str, expected))})"
+            )
+        lower, upper = self.bounds
+        detached = images.detach()
+        if not bool(torch.isfinite(detached).all()):
+            raise UsageError("a query holds NaN or infinite values; the attack has diverged")
+        low, high = (float(v) for v in torch.aminmax(detached)) if len(images) else (lower, upper)
+        if low < lower - BOUNDS_TOLERANCE or high > upper + BOUNDS_TOLERANCE:
+            raise UsageError(
+                f"a query has values in [{low:.4g}, {high:.4g}]; the model takes "
+                f"[{lower:g}, {upper:g}]: clip before asking"
+            )
+        inside = images.clamp(lower, upper)
+        return quantise(inside, self.bounds) if self.quantised else inside
+
+    def _charge(self, rows: Tensor) -> Tensor:
+        """Count one query for each entry of rows; returns the number that each query has."""
+        counts = torch.bincount(rows, minlength=len(self.queries))
+        if self.budget is not None:
+            over = (counts > 0) & (self.queries + counts > self.budget)
+            if bool(over.any()):
+                raise BudgetExhausted(over.nonzero().flatten().tolist())
+        number = self.queries[rows] + 1
+        if int(counts.max()) > 1:
+            number = number + _earlier(rows)
+        self.queries += counts
+        return number
+
+    def _ask(self, images: Tensor, rows: Tensor) -> Tensor:
+        with self._lock, torch.no_grad():
+            seen = self._prepare(images, rows)
+            if len(rows) == 0:
+                return torch.empty(0, 1)
+            number = self._charge(rows)
+            parts = [self._checked(self._model(part)) for part in seen.split(self._chunk)]
+            logits = torch.cat(parts)
+            self._watch(seen, rows, logits.argmax(1), number)
+            return logits
+
+    def _checked(self, logits: Tensor) -> Tensor:
+        if logits.ndim != 2:
+            raise UsageError(f"the model returned {tuple(logits.shape)}; wanted logits (N, K)")
+        if not bool(torch.isfinite(logits).all()):
+            raise UsageError("the model returned NaN or infinite logits; wanted finite ones")
+        return logits
+
+    def _watch(self, seen: Tensor, rows: Tensor, predicted: Tensor, number: Tensor) -> None:
+        measured = distance(self.norm, self._images[rows], seen)
+        improved = self.criterion.holds(predicted, rows) & (measured < self.best_distance[rows])
+        for i in improved.nonzero().flatten().tolist():
+            row, value = int(rows[i]), float(measured[i])
+            if value < float(self.best_distance[row]):  # a row may stand several times in a call
+                self.best_distance[row] = value
+                self.best[row] = seen[i]
+                self.traces[row].append((int(number[i]), value))
+
+
+def _earlier(rows: Tensor) -> Tensor:
+    """How often each entry has stood before in rows (n,): (n,) int64."""
+    order = rows.argsort(stable=True)
+    ordered = rows[order]
+    starts = torch.searchsorted(ordered, ordered)
+    earlier = torch.empty_like(rows)
+    earlier[order] = torch.arange(len(rows)) - starts
+    return earlier
+
+
+@contextmanager
+def frozen(model: Model) -> Iterator[None]:
+    """Freeze a module's parameters for a while: no weight gradient is computed or left behind."""
+    if not isinstance(model, torch.nn.Module):
+        yield
+        return
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)

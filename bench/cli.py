@@ -1,0 +1,328 @@
+"""The command line, local half: list, play, score, report, train. Nothing heavy is imported here.
+
+Exit codes: 0 done; 1 a check does not hold; 2 the user's mistake (one line, no traceback); 3 ours.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import InfrastructureError, SubmissionError, UserError
+
+if TYPE_CHECKING:
+    from .match import Outcome
+    from .plugins import Kind
+    from .runs import Run
+    from .score import Score
+
+app = typer.Typer(
+    name="tiltyard",
+    help="Where vision models and attacks meet.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+class ListKind(StrEnum):
+    """What can be listed."""
+
+    models = "models"
+    attacks = "attacks"
+    datasets = "datasets"
+    tracks = "tracks"
+
+
+class NormName(StrEnum):
+    """Distances, on values in [0, 1]; L0 counts pixels."""
+
+    l0 = "l0"
+    l1 = "l1"
+    l2 = "l2"
+    linf = "linf"
+
+
+def run(application: Callable[[], Any]) -> None:
+    """Call a Typer application and turn errors into exit codes."""
+    from attacks.errors import UsageError as AttackUsageError
+    from models.errors import UsageError as ModelUsageError
+
+    try:
+        application()
+    except (UserError, AttackUsageError, ModelUsageError) as error:
+        _stop(f"error: {error}", 2)
+    except SubmissionError as error:
+        _stop(f"the submission failed: {error}", 1)
+    except InfrastructureError as error:
+        _stop(f"our failure: {error}", 3)
+    except KeyboardInterrupt:
+        _stop("stopped", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has gone; nothing is left to say
+        sys.exit(0)
+    except Exception:
+        traceback.print_exc()
+        _stop("this is a fault of Tiltyard's, not yours; please report it with the lines above", 3)
+
+
+def print_json(document: object) -> None:
+    """One JSON document on stdout."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: list[str], rows: Iterable[Iterable[str]], *, title: str = "") -> None:
+    """A table for people: ruled on a terminal, plain columns when piped."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    table = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+@app.command("list")
+def list_plugins(
+    kind: Annotated[ListKind, typer.Argument(help="What to list.")], as_json: Json = False
+) -> None:
+    """List models, attacks, data sets or tracks, with their parameters."""
+    from .plugins import plugins
+
+    name: Kind = kind.value
+    found = plugins(name)
+    if as_json:
+        print_json(
+            [{"name": p.name, "summary": p.summary, "parameters": p.parameters} for p in found]
+        )
+        return
+    print_table(
+        ["name", "what it is", "parameters"],
+        (
+            [p.name, p.summary, "\n".join(f"{k}: {v}" for k, v in p.parameters.items())]
+            for p in found
+        ),
+    )
+    if kind is ListKind.attacks:
+        typer.echo("foolbox:NAME is any attack of Foolbox 3, such as foolbox:L2DeepFoolAttack.")
+
+
+@app.command()
+def play(
+    model: Annotated[
+        list[str],
+        typer.Option("--model", help="NAME, NAME:key=value,... or FILE.py; may be repeated."),
+    ],
+    attack: Annotated[
+        list[str],
+        typer.Option(
+            "--attack", help="NAME, NAME:key=value,..., foolbox:NAME or FILE.py; may be repeated."
+        ),
+    ],
+    dataset: Annotated[str, typer.Option("--dataset", help="NAME of a data set.")] = "mnist5k",
+    model_parameters: Annotated[
+        list[str] | None, typer.Option("-M", help="key=value for every --model.")
+    ] = None,
+    attack_parameters: Annotated[
+        list[str] | None, typer.Option("-A", help="key=value for every --attack.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which split of the data set.")] = "test",
+    images: Annotated[int, typer.Option(min=1, help="How many images, from the first.")] = 50,
+    norm: Annotated[
+        NormName | None, typer.Option(help="The distance that counts; the attack's by default.")
+    ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Stay within this radius, instead of minimising.")
+    ] = None,
+    max_queries: Annotated[
+        int | None, typer.Option(min=1, help="Queries that each image may cost.")
+    ] = None,
+    targeted: Annotated[
+        bool, typer.Option("--targeted", help="Want one given wrong label for each image.")
+    ] = False,
+    quantised: Annotated[
+        bool, typer.Option("--quantised", help="Count 8-bit images only, as the tracks do.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Decides every random number.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images attacked together.")] = 64,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the facts; a new one in runs/ by default.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out after a stop.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Play models against attacks here, without a server; facts go to a folder."""
+    from .playing import Plan, play_matrix
+
+    if resume and out is None:
+        raise UserError("--resume needs the folder to go on with; add --out DIR")
+    plan = Plan(
+        models=tuple(model),
+        attacks=tuple(attack),
+        model_parameters=pairs("-M", model_parameters),
+        attack_parameters=pairs("-A", attack_parameters),
+        dataset=dataset,
+        split=split,
+        images=images,
+        norm=norm.value if norm else None,
+        epsilon=epsilon,
+        max_queries=max_queries,
+        targeted=targeted,
+        quantised=quantised,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    played = []
+    for finished, result in play_matrix(plan, out, resume=resume, watch=_progress):
+        played.append((finished, result))
+    documents = [_document(finished, result) for finished, result in played]
+    if as_json:
+        print_json(documents[0] if len(documents) == 1 else documents)
+        return
+    _print_scores(played)
+    for finished, _ in played:
+        typer.echo(f"facts: {finished.folder}   (tiltyard report {finished.folder})")
+
+
+@app.command("score")
+def score_folder(
+    folder: Annotated[Path, typer.Argument(help="A folder that `tiltyard play` wrote.")],
+    as_json: Json = False,
+) -> None:
+    """Compute the scores of a folder of facts again."""
+    from .playing import score_run
+    from .runs import Run, find_runs
+
+    scored = []
+    for path in find_runs(folder):
+        loaded = Run.load(path)
+        scored.append((loaded, score_run(loaded)))
+    if as_json:
+        documents = [_document(loaded, result) for loaded, result in scored]
+        print_json(documents[0] if len(documents) == 1 else documents)
+        return
+    _print_scores(scored)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A folder that `tiltyard play` wrote.")],
+    html: Annotated[
+        Path | None, typer.Option("--html", help="The page to write; DIR/report.html by default.")
+    ] = None,
+) -> None:
+    """Write a page that opens offline: table, curves, gallery."""
+    from .reports import write_html
+    from .runs import find_runs
+
+    typer.echo(str(write_html(find_runs(folder), html or folder / "report.html")))
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="A model that can be trained.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="NAME of a data set.")],
+    parameters: Annotated[
+        list[str] | None, typer.Option("-M", help="key=value of the model or its training.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The weights file; the card goes beside it.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides every random number.")] = 0,
+) -> None:
+    """Train a model of the zoo: writes weights (safetensors) and a card."""
+    from . import training
+
+    path = training.train(
+        name,
+        dataset,
+        out=out,
+        params=dict(pairs("-M", parameters)),
+        seed=seed,
+        report=lambda line: typer.echo(line, err=True),
+    )
+    typer.echo(str(path))
+
+
+def pairs(option: str, texts: list[str] | None) -> dict[str, str]:
+    """Read key=value options.
+
+    Raises:
+        UserError: one without "=".
+    """
+    read = {}
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UserError(f"can't read {option} {text!r}; wanted key=value")
+        read[key.strip().replace("-", "_")] = value.strip()
+    return read
+
+
+def _progress(title: str, total: int, outcomes: Iterable[Outcome]) -> Iterable[Outcome]:
+    """Show a bar on a terminal's stderr while outcomes pass through."""
+    if not sys.stderr.isatty():
+        yield from outcomes
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(outcomes, title, total=total, console=Console(stderr=True), transient=True)
+
+
+def _document(finished: Run, result: Score) -> dict[str, Any]:
+    return {
+        "run": finished.config.to_json(),
+        "score": result.to_json(),
+        "outcomes": str(finished.folder / "outcomes.jsonl"),
+    }
+
+
+def _print_scores(scored: list[tuple[Run, Score]]) -> None:
+    rows = []
+    for finished, result in scored:
+        config = finished.config
+        low, high = result.interval
+        robust = ", ".join(
+            f"{accuracy:.1%} at {radius:g} "
+            f"[{result.robust_intervals[radius][0]:.1%}, {result.robust_intervals[radius][1]:.1%}]"
+            for radius, accuracy in result.robust_accuracy.items()
+        )
+        rows.append(
+            [
+                config.model,
+                config.attack,
+                f"{config.dataset} ({result.n})",
+                f"{result.clean_accuracy:.1%}",
+                robust,
+                f"{config.norm} {result.median_distance:.4g} [{low:.4g}, {high:.4g}]",
+                f"{result.mean_queries:.1f}",
+            ]
+        )
+    print_table(
+        ["model", "attack", "data", "clean", "robust accuracy", "median distance", "queries"], rows
+    )
+    for finished, result in scored:
+        for warning in result.warnings:
+            typer.echo(f"note: {finished.config.model} x {finished.config.attack}: {warning}")
+
+
+def _stop(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,209 @@
+"""The unit of work: a model, an attack, a data set, a threat model and a seed.
+
+The laptop's command line and the server play the same function. It yields facts, one `Outcome` an
+image; every score, plot and board cell is computed from those.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from attacks import Misclassification, Targeted, distances, image_seed, perturb
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attacks import Access, Attack, Criterion, Model, Norm, Status
+
+    from .datasets.types import Batch, Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreatModel:
+    """What an attack may do, and what counts.
+
+    Attributes:
+        norm: the distance that counts, on values in [0, 1]; L0 counts pixels.
+        epsilon: the radius to stay in, or None to make the distance small.
+        access: the most that the attack may see of the model.
+        targeted: a given wrong label is wanted instead of any.
+        max_queries: images that may be asked for each sample, or None.
+        quantised: only 8-bit images count.
+    """
+
+    norm: Norm
+    epsilon: float | None = None
+    access: Access = "gradient"
+    targeted: bool = False
+    max_queries: int | None = None
+    quantised: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A model against an attack on some images."""
+
+    model: Model
+    attack: Attack
+    dataset: Dataset
+    threat: ThreatModel
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of one image.
+
+    Attributes:
+        image_id: the data set's name for it.
+        clean_label, predicted: the true label and the model's for the clean image.
+        clean_correct: whether they agree.
+        target: the wanted label of a targeted match.
+        success: an adversarial was found and verified by us.
+        distance: in the threat model's norm; 0 for a clean error, infinite for a failure.
+        distances: every norm of a success, else None.
+        queries: images asked for this one; gradients: how many of them backwards.
+        seconds: its share of the batch's wall time.
+        status: clean_error, success, failed, exhausted, invalid.
+        reason: what the attack's author should know, or None.
+        trace: (queries, distance) of the best adversarial asked so far.
+        image: the adversarial (C, H, W) float32 in [0, 1], or None; not part of the JSON.
+    """
+
+    image_id: str
+    clean_label: int
+    predicted: int
+    clean_correct: bool
+    target: int | None
+    success: bool
+    distance: float
+    distances: Mapping[Norm, float] | None
+    queries: int
+    gradients: int
+    seconds: float
+    status: Status
+    reason: str | None
+    trace: tuple[tuple[int, float], ...]
+    adversarial: Mapping[str, str] | None = None
+    image: Tensor | None = field(default=None, compare=False, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a line of `outcomes.jsonl`: an infinite distance is null."""
+        return {
+            "image_id": self.image_id,
+            "clean_label": self.clean_label,
+            "predicted": self.predicted,
+            "clean_correct": self.clean_correct,
+            "target": self.target,
+            "success": self.success,
+            "distance": None if self.distance == float("inf") else self.distance,
+            "distances": dict(self.distances) if self.distances is not None else None,
+            "queries": self.queries,
+            "gradients": self.gradients,
+            "seconds": round(self.seconds, 6),
+            "status": self.status,
+            "reason": self.reason,
+            "adversarial": dict(self.adversarial) if self.adversarial else None,
+            "trace": [list(point) for point in self.trace],
+        }
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Outcome:
+        """The inverse of `to_json` (without the image)."""
+        values = dict(line)
+        if values["distance"] is None:
+            values["distance"] = float("inf")
+        values["trace"] = tuple((int(q), float(d)) for q, d in values["trace"])
+        return cls(**values)
+
+
+def play(
+    match: Match, *, batch_size: int = 64, skip: Collection[str] = frozenset()
+) -> Iterator[Outcome]:
+    """Play a match, one batch at a time; yields one outcome an image, in the data set's order.
+
+    An image's result does not depend on the batch size, but for the last bits of the model's own
+    arithmetic (and for Foolbox attacks that couple their batch: see `attacks.foolbox`).
+
+    Args:
+        match: what to play.
+        batch_size: images attacked together.
+        skip: ids of images that are done already.
+
+    Raises:
+        UserError: a targeted match on a data set with fewer than two classes, or a batch size
+            below 1.
+        attacks.UsageError: the attack needs more access than the threat model grants, or images
+            outside the model's bounds.
+    """
+    if batch_size < 1:
+        raise UserError(f"the batch size is {batch_size}; wanted at least 1")
+    threat = match.threat
+    classes = len(match.dataset.class_names)
+    for batch in match.dataset.batches(batch_size):
+        remaining = _without(batch, skip)
+        if not remaining.ids:
+            continue
+        images, labels = remaining.images, remaining.targets
+        criterion: Criterion = Misclassification(labels)
+        if threat.targeted:
+            wanted = target_labels(labels, remaining.ids, classes, match.seed)
+            criterion = Targeted(labels, wanted)
+        started = time.perf_counter()
+        result = perturb(
+            match.attack,
+            match.model,
+            images,
+            criterion,
+            epsilon=threat.epsilon,
+            seed=match.seed,
+            ids=remaining.ids,
+            budget=threat.max_queries,
+            quantised=threat.quantised,
+            access=threat.access,
+            norm=threat.norm,
+        )
+        seconds = (time.perf_counter() - started) / len(images)
+        every_norm = distances(images, result.images)
+        for i, image_id in enumerate(remaining.ids):
+            success = bool(result.success[i])
+            label, predicted = int(labels[i]), int(result.predicted[i])
+            yield Outcome(
+                image_id=image_id,
+                clean_label=label,
+                predicted=predicted,
+                clean_correct=label == predicted,
+                target=int(criterion.targets[i]) if criterion.targets is not None else None,
+                success=success,
+                distance=float(result.distance[i]),
+                distances={n: float(d[i]) for n, d in every_norm.items()} if success else None,
+                queries=int(result.queries[i]),
+                gradients=int(result.gradients[i]),
+                seconds=seconds,
+                status=result.status[i],
+                reason=result.reasons[i],
+                trace=tuple(result.traces[i]),
+                image=result.images[i] if success else None,
+            )
+
+
+def target_labels(labels: Tensor, ids: list[str], classes: int, seed: int) -> Tensor:
+    """A wrong label for each image (N,) int64, drawn evenly by (seed, image id)."""
+    if classes < 2:
+        raise UserError(f"a targeted match needs at least 2 classes, this data set has {classes}")
+    steps = [1 + image_seed(seed, f"target:{image_id}") % (classes - 1) for image_id in ids]
+    return (labels + torch.tensor(steps)) % classes
+
+
+def _without(batch: Batch, skip: Collection[str]) -> Batch:
+    keep = [i for i, image_id in enumerate(batch.ids) if image_id not in skip]
+    if len(keep) == len(batch.ids):
+        return batch
+    return type(batch)([batch.ids[i] for i in keep], batch.images[keep], batch.targets[keep])

@@ -1,0 +1,315 @@
+"""Plug-ins by file name: a file that ends in `create` is a model, an attack, a data set or a track.
+
+Listing reads the files with `ast` and imports nothing, so that it stays fast; loading imports one.
+A specification is NAME, FILE.py or foolbox:NAME, each with parameters behind it if need be:
+`small_cnn:training=pgd`, `./mine.py:width=8`, `foolbox:LinfPGD:steps=20,rel_stepsize=0.1`.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from attacks import Attack, Model
+
+    from .tracks.types import Track
+
+Kind = Literal["models", "attacks", "datasets", "tracks"]
+
+_PACKAGES: dict[Kind, str] = {
+    "models": "models",
+    "attacks": "attacks",
+    "datasets": "bench.datasets",
+    "tracks": "bench.tracks",
+}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What a listing shows of a plug-in.
+
+    Attributes:
+        name: as typed on the command line.
+        summary: the first line of the file's docstring.
+        parameters: {name: its annotation and default as written}.
+    """
+
+    name: str
+    summary: str
+    parameters: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed specification: what to load, and with which parameters (as text)."""
+
+    name: str
+    argument: str | None
+    parameters: dict[str, str]
+
+    def __str__(self) -> str:
+        head = self.name if self.argument is None else f"{self.name}:{self.argument}"
+        tail = ",".join(f"{key}={value}" for key, value in sorted(self.parameters.items()))
+        return f"{head}:{tail}" if tail else head
+
+
+def plugins(kind: Kind) -> list[Plugin]:
+    """The plug-ins of a kind, sorted by name. Nothing is imported."""
+    folder = _folder(kind)
+    found = []
+    for path in sorted(folder.iterdir()):
+        source = path / "__init__.py" if path.is_dir() else path
+        if path.name.startswith("_") or source.suffix != ".py" or not source.is_file():
+            continue
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+        create = next(
+            (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "create"), None
+        )
+        if create is None:
+            continue
+        summary = (ast.get_docstring(tree) or "").strip().partition("\n")[0]
+        name = path.stem.replace("_", "-") if kind in ("datasets", "tracks") else path.stem
+        name = f"{name}:NAME" if create.args.posonlyargs else name
+        found.append(Plugin(name, summary, _written_parameters(create)))
+    return found
+
+
+def parse(text: str, extra: Mapping[str, str] | None = None) -> Spec:
+    """Split NAME[:ARGUMENT][:key=value,...]; `extra` parameters are added, and win.
+
+    Raises:
+        UserError: an empty name, or a parameter without "=".
+    """
+    head, *segments = text.split(":")
+    if len(head) == 1 and segments and segments[0][:1] in "\\/":  # a drive letter
+        head = f"{head}:{segments.pop(0)}"
+    argument: str | None = None
+    parameters: dict[str, str] = {}
+    for segment in segments:
+        if "=" not in segment:
+            if argument is not None or parameters:
+                raise UserError(
+                    f"can't read {text!r}: {segment!r} has no '='; wanted NAME:key=value,key=value"
+                )
+            argument = segment
+            continue
+        for pair in segment.split(","):
+            key, equals, value = pair.partition("=")
+            if not equals or not key:
+                raise UserError(f"can't read the parameter {pair!r} of {text!r}; wanted key=value")
+            parameters[key.strip().replace("-", "_")] = value.strip()
+    if not head:
+        raise UserError(f"can't read {text!r}: no name; wanted NAME, FILE.py or foolbox:NAME")
+    return Spec(head, argument, {**parameters, **(extra or {})})
+
+
+def load_model(spec: str | Spec, **parameters: Any) -> Model:
+    """Load a model by specification.
+
+    Args:
+        spec: a name in `models/`, or FILE.py whose `create` returns a model: an `attacks.Model`,
+            a torch module with images in [0, 1], or an object with `predict(uint8 NHWC) -> labels`.
+        **parameters: further ones, given only where the plug-in has them (such as dataset).
+
+    Raises:
+        UserError: unknown name (with the near ones), unknown or unreadable parameter, or something
+            that is not a model.
+    """
+    from .adapters import as_model
+
+    made, parsed = _load("models", spec, parameters)
+    return as_model(made, str(parsed))
+
+
+def load_attack(spec: str | Spec, **parameters: Any) -> Attack:
+    """Load an attack by specification: a name in `attacks/`, foolbox:NAME, or FILE.py.
+
+    The file's `create` returns an `attacks.Attack`, a Foolbox attack, or an object with
+    `attack_image(predict, image, label, rng)` as participants write it.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    from .adapters import as_attack
+
+    made, parsed = _load("attacks", spec, parameters)
+    return as_attack(made, str(parsed))
+
+
+def load_track(name: str) -> Track:
+    """Load a track by name.
+
+    Raises:
+        UserError: unknown name, with the near ones.
+    """
+    track: Track = _load("tracks", name, {})[0]
+    return track
+
+
+def tracks() -> list[Track]:
+    """Every track, by name."""
+    return [load_track(plugin.name) for plugin in plugins("tracks")]
+
+
+def unknown_name(kind: Kind, name: str) -> UserError:
+    """The error for a name that no plug-in of the kind has, with the near ones."""
+    singular = kind.removesuffix("s").replace("dataset", "data set")
+    names = [plugin.name for plugin in plugins(kind)]
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names)}"
+    files = ", or give a FILE.py" if kind in ("models", "attacks") else ""
+    return UserError(f"no {singular} is called {name!r}; {hint}{files}")
+
+
+def _folder(kind: Kind) -> Path:
+    home = Path(__file__).resolve().parent.parent
+    return home.joinpath(*_PACKAGES[kind].split("."))
+
+
+def _load(kind: Kind, spec: str | Spec, defaults: Mapping[str, Any]) -> tuple[Any, Spec]:
+    parsed = parse(spec) if isinstance(spec, str) else spec
+    create = _create_of(kind, parsed)
+    signature = inspect.signature(create)
+    takes_argument = any(p.kind is p.POSITIONAL_ONLY for p in signature.parameters.values())
+    if takes_argument and parsed.argument is None:
+        raise UserError(f"{parsed.name} needs a name behind it, such as {parsed.name}:LinfPGD")
+    if parsed.argument is not None and not takes_argument:
+        raise UserError(
+            f"can't read {str(parsed)!r}: {parsed.argument!r} has no '='; wanted "
+            f"{parsed.name}:key=value"
+        )
+    arguments = () if parsed.argument is None else (parsed.argument,)
+    values = _values(parsed, create, signature)
+    for key, value in defaults.items():
+        if key in signature.parameters:
+            values.setdefault(key, value)
+    usage_errors = _usage_errors()
+    try:
+        return create(*arguments, **values), parsed
+    except usage_errors as error:
+        raise UserError(f"{parsed}: {error}") from error
+
+
+def _usage_errors() -> tuple[type[Exception], ...]:
+    from attacks.errors import UsageError as AttackUsageError
+    from models.errors import UsageError as ModelUsageError
+
+    return (AttackUsageError, ModelUsageError)
+
+
+def _create_of(kind: Kind, spec: Spec) -> Callable[..., Any]:
+    if spec.name.endswith(".py") or "/" in spec.name:
+        return _create_in_file(Path(spec.name))
+    stem = spec.name.replace("-", "_")
+    if not any(p.name.removesuffix(":NAME").replace("-", "_") == stem for p in plugins(kind)):
+        raise unknown_name(kind, spec.name)
+    create: Callable[..., Any] = importlib.import_module(f"{_PACKAGES[kind]}.{stem}").create
+    return create
+
+
+def _create_in_file(path: Path) -> Callable[..., Any]:
+    if not path.is_file():
+        hint = "; name the .py file in it" if path.is_dir() else ""
+        raise UserError(f"there is no file {path}{hint}")
+    name = f"tiltyard_plugin_{path.stem}_{abs(hash(path.resolve())):x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} can't be read as Python; wanted a .py file that ends in create()")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise UserError(f"{path} can't be imported: {error}") from error
+    except SyntaxError as error:
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
+    finally:
+        sys.path.remove(folder)
+    create = getattr(module, "create", None)
+    if not callable(create):
+        raise UserError(f"{path} has no function create(); a plug-in ends in one")
+    made: Callable[..., Any] = create
+    return made
+
+
+def _values(spec: Spec, create: Callable[..., Any], signature: inspect.Signature) -> dict[str, Any]:
+    """The specification's parameters, read by the annotations of `create`."""
+    known = [p for p in signature.parameters.values() if p.kind is not p.POSITIONAL_ONLY]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in known)
+    names = [p.name for p in known if p.kind is not p.VAR_KEYWORD]
+    hints = typing.get_type_hints(create)
+    values: dict[str, Any] = {}
+    for key, text in spec.parameters.items():
+        if key in names:
+            values[key] = _read(spec, key, text, hints.get(key, str))
+        elif open_ended:
+            values[key] = _guess(text)
+        else:
+            near = get_close_matches(key, names, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UserError(
+                f"{spec.name} has no parameter {key!r}; {hint}it has: {', '.join(names) or 'none'}"
+            )
+    return values
+
+
+def _read(spec: Spec, key: str, text: str, wanted: Any) -> Any:
+    origin, options = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin in (typing.Union, types.UnionType):
+        if type(None) in options and text.lower() == "none":
+            return None
+        for option in options:
+            if option is not type(None):
+                return _read(spec, key, text, option)
+    if origin is Literal:
+        for option in options:
+            if text == str(option):
+                return option
+        choices = ", ".join(map(str, options))
+        raise UserError(f"{spec.name}: {key} is {text!r}; wanted one of {choices}")
+    if wanted is bool:
+        if text.lower() in ("true", "yes", "1"):
+            return True
+        if text.lower() in ("false", "no", "0"):
+            return False
+        raise UserError(f"{spec.name}: {key} is {text!r}; wanted true or false")
+    if wanted in (int, float):
+        try:
+            return wanted(text)
+        except ValueError:
+            kind = "a whole number" if wanted is int else "a number"
+            raise UserError(f"{spec.name}: {key} is {text!r}; wanted {kind}") from None
+    return text
+
+
+def _guess(text: str) -> Any:
+    """A value for a parameter without annotation (Foolbox's): a Python literal, or the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _written_parameters(create: ast.FunctionDef) -> dict[str, str]:
+    shown = {}
+    for argument, default in zip(create.args.kwonlyargs, create.args.kw_defaults, strict=True):
+        annotation = ast.unparse(argument.annotation) if argument.annotation else "str"
+        shown[argument.arg] = (
+            f"{annotation} = {ast.unparse(default)}" if default is not None else annotation
+        )
+    return shown
