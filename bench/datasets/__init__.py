@@ -1,0 +1,48 @@
+"""Data sets: one file each, found by its name; the same images in the same order every time.
+
+A file with `create(*, split)` here is a data set: `tiny_imagenet_avc.py` is asked for as
+`tiny-imagenet-avc`. Nothing heavy is imported before one is.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from .types import Batch, Dataset
+
+__all__ = ["Batch", "Dataset", "dataset", "names"]
+
+
+def dataset(name: str, split: str = "test") -> Dataset:
+    """The data set of that name, such as `mnist5k`; dashes and underscores are the same.
+
+    Raises `UserError` for an unknown name or split, and when the files are missing or wrong
+    (the message says how to get them).
+    """
+    known = names()
+    asked = name.replace("_", "-")
+    if asked not in known:
+        near = get_close_matches(asked, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        raise UserError(f"there is no data set {name!r}; {hint}")
+    module = import_module(f".{asked.replace('-', '_')}", __name__)
+    return cast("Dataset", module.create(split=split))
+
+
+def names() -> list[str]:
+    """The names of all data sets, sorted, found by reading this folder."""
+    files = Path(__file__).parent.glob("[!_]*.py")
+    plugins = (path for path in files if "\ndef create(" in path.read_text(encoding="utf-8"))
+    return sorted(path.stem.replace("_", "-") for path in plugins)
+
+
+def __getattr__(name: str) -> object:
+    if name in ("Batch", "Dataset"):
+        return getattr(import_module(".types", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,167 @@
+"""From a model's name and a data set's to weights on disk with a card beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from ..datasets import dataset as load_dataset
+from ..errors import UserError
+from .recipes import RECIPES, Recipe
+
+if TYPE_CHECKING:
+    from ..datasets import Dataset
+
+PARAMETERS = {"training": "plain or pgd", "epochs": "a number >= 1", "tiny": "true or false"}
+"""What `-M key=value` may set for a training, and to what."""
+
+
+def parameters() -> dict[str, str]:
+    """The parameters of a training: name -> what it may be."""
+    return dict(PARAMETERS)
+
+
+def train(
+    model: str,
+    dataset: str,
+    *,
+    out: Path | None = None,
+    params: Mapping[str, object] | None = None,
+    seed: int = 0,
+    report: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Train `model` on `dataset`'s train split, measure it on the test split, write both files.
+
+    `params`: `training` ("plain" or "pgd"), `epochs`, `tiny` (the model's dwarf), as text or as
+    values. `out` is the safetensors file; without it the user's cache folder is written to, where
+    `models.create` finds it. `report` gets a line for every epoch. The same arguments give the
+    same weights. Returns the path of the weights; the card lies beside it as `.json`.
+
+    Raises `UserError` for an unknown name or parameter, a model that can't be trained here, a data
+    set that doesn't fit it, or an `out` that is no .safetensors file.
+    """
+    name = model.replace("-", "_")
+    recipe, tiny = _read(params or {})
+    zoo = _trainable(name)
+    target = _target(out, name, dataset, recipe.training, tiny)
+    train_data, test_data = load_dataset(dataset, "train"), load_dataset(dataset, "test")
+    _check_fit(name, zoo, train_data)
+
+    import torch
+    from safetensors.torch import save
+
+    from models.wrappers import seeded
+
+    from .cards import Card, write_whole
+    from .classifier import EVALUATION_ATTACK, evaluate, fit, one_thread
+
+    network = seeded(seed, lambda: zoo.build(tiny=tiny))
+    report(f"training {name} ({recipe.training}) on {len(train_data)} images of {train_data.name}")
+    with one_thread():
+        start = time.process_time()
+        fit(network, train_data, recipe, seed=seed, report=report)
+        seconds = time.process_time() - start
+        network.requires_grad_(False)
+        clean, robust = evaluate(network, test_data, seed=seed)
+    report(f"accuracy {clean:.1%} clean, {robust:.1%} after {EVALUATION_ATTACK}")
+
+    state = {key: value.contiguous() for key, value in network.state_dict().items()}
+    data = save(state)
+    card = Card(
+        model=name,
+        dataset=train_data.name,
+        training=recipe.training,
+        seed=seed,
+        command=_command(name, train_data.name, params or {}, seed),
+        recipe=asdict(recipe),
+        train_split=train_data.split,
+        train_images=len(train_data),
+        train_sha256=train_data.fingerprint(),
+        test_split=test_data.split,
+        test_images=len(test_data),
+        clean_accuracy=clean,
+        robust_accuracy=robust,
+        robust_attack=EVALUATION_ATTACK,
+        parameters=sum(value.numel() for value in state.values()),
+        sha256=hashlib.sha256(data).hexdigest(),
+        torch=str(torch.__version__).partition("+")[0],
+        date=datetime.now(UTC).date().isoformat(),
+        seconds=round(seconds, 1),
+    )
+    write_whole(target, data)
+    card.write(target.with_suffix(".json"))
+    return target
+
+
+def _read(params: Mapping[str, object]) -> tuple[Recipe, bool]:
+    for key in params:
+        if key not in PARAMETERS:
+            near = get_close_matches(key, PARAMETERS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(PARAMETERS)}"
+            raise UserError(f"a training has no parameter {key!r}; {hint}")
+    training = str(params.get("training", "plain"))
+    if training not in RECIPES:
+        raise UserError(f"training is {training!r}; wanted {' or '.join(RECIPES)}")
+    recipe = RECIPES[training]
+    if (epochs := params.get("epochs")) is not None:
+        if not str(epochs).isdecimal() or int(str(epochs)) < 1:
+            raise UserError(f"epochs is {epochs!r}; wanted a whole number >= 1")
+        recipe = replace(recipe, epochs=int(str(epochs)))
+    tiny = str(params.get("tiny", "false")).lower()
+    if tiny not in ("true", "false"):
+        raise UserError(f"tiny is {params['tiny']!r}; wanted true or false")
+    return recipe, tiny == "true"
+
+
+def _trainable(name: str) -> ModuleType:
+    import models
+
+    if name not in models.names():
+        near = get_close_matches(name, models.names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(models.names())}"
+        raise UserError(f"there is no model {name!r}; {hint}")
+    zoo = import_module(f"models.{name}")
+    if "build" not in vars(zoo):
+        raise UserError(
+            f"{name} cannot be trained here: it comes with published weights only; "
+            "small_cnn is one that can"
+        )
+    return zoo
+
+
+def _target(out: Path | None, name: str, dataset: str, training: str, tiny: bool) -> Path:
+    from models.weights import stem, user_folder
+
+    if out is None:
+        size = "-tiny" if tiny else ""
+        return (
+            user_folder() / f"{stem(name, dataset.replace('_', '-'), training)}{size}.safetensors"
+        )
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out is {out}; wanted a file that ends in .safetensors")
+    return out
+
+
+def _check_fit(name: str, zoo: ModuleType, data: Dataset) -> None:
+    channels, height, width = zoo.IMAGE_SHAPE
+    shape = data.pixels.shape[1:]
+    if shape != (height, width, channels) or len(data.class_names) != zoo.CLASSES:
+        raise UserError(
+            f"{name} takes images of {height}x{width}x{channels} in {zoo.CLASSES} classes; "
+            f"{data.name} has {'x'.join(map(str, shape))} in {len(data.class_names)}"
+        )
+
+
+def _command(name: str, dataset: str, params: Mapping[str, object], seed: int) -> str:
+    parts = ["tiltyard", "train", name, "--dataset", dataset]
+    for key, value in params.items():
+        parts += ["-M", f"{key}={str(value).lower()}"]
+    return " ".join(parts + (["--seed", str(seed)] if seed else []))

@@ -1,0 +1,112 @@
+"""Train a classifier by a recipe, on one thread, so that the same seed gives the same weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..datasets import Dataset
+from .augment import moved
+from .pgd import linf_pgd
+from .recipes import Recipe
+
+EVALUATION_ATTACK = "PGD, Linf 0.3, 40 steps of 0.01, one random start"
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on one thread meanwhile: sums in another order would give other weights."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def fit(
+    network: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int,
+    report: Callable[[str], None],
+) -> list[float]:
+    """Train `network` in place; returns the mean loss of every epoch and reports each in a line."""
+    images, labels = data.images, torch.from_numpy(data.labels)
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
+    batches = math.ceil(len(data) / recipe.batch_size)
+    losses: list[float] = []
+    network.train()
+    for epoch in range(recipe.epochs):
+        total = 0.0
+        order = torch.randperm(len(data), generator=generator)
+        for place, rows in enumerate(order.split(recipe.batch_size)):
+            done = (epoch * batches + place) / (recipe.epochs * batches)
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.learning_rate * _one_cycle(done)
+            inputs, targets = moved(images[rows], recipe, generator), labels[rows]
+            if recipe.epsilon:
+                inputs = _attacked(network, inputs, targets, recipe, done, generator)
+            loss = F.cross_entropy(network(inputs), targets)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.item() * len(rows)
+        losses.append(total / len(data))
+        report(f"epoch {epoch + 1}/{recipe.epochs}: loss {losses[-1]:.3f}")
+    network.eval()
+    return losses
+
+
+def evaluate(
+    network: Callable[[Tensor], Tensor], data: Dataset, *, seed: int
+) -> tuple[float, float]:
+    """(clean accuracy, robust accuracy) on all images of `data`.
+
+    Robust means right on the image and after `EVALUATION_ATTACK`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    clean = robust = 0
+    for _, images, targets in data.batches(100):
+        adversarials = linf_pgd(
+            network, images, targets, epsilon=0.3, step=0.01, steps=40, generator=generator
+        )
+        with torch.no_grad():
+            right = network(images).argmax(dim=1) == targets
+            still = network(adversarials).argmax(dim=1) == targets
+        clean += int(right.sum())
+        robust += int((right & still).sum())
+    return clean / len(data), robust / len(data)
+
+
+def _attacked(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    done: float,
+    generator: torch.Generator,
+) -> Tensor:
+    grown = min(1.0, done / recipe.warm_up) if recipe.warm_up else 1.0
+    epsilon = recipe.epsilon * grown
+    return linf_pgd(
+        network,
+        images,
+        labels,
+        epsilon=epsilon,
+        step=epsilon * recipe.relative_step,
+        steps=recipe.attack_steps,
+        generator=generator,
+    )
+
+
+def _one_cycle(done: float) -> float:
+    """Factor of the learning rate when this fraction of all steps is done."""
+    return min(1.0, done / 0.05) * 0.5 * (1 + math.cos(math.pi * done))

@@ -1,0 +1,56 @@
+"""A small convolutional network for 28x28x1 images, plain or robust by PGD (arXiv 1706.06083).
+
+Two convolutions with stride 2 and two linear layers, 436,202 parameters: small enough that
+attacks are played on a laptop. `training="pgd"` is Madry et al.'s adversarial training within
+Linf 0.3. Weights for `mnist5k` are shipped; `tiltyard train small_cnn` makes others.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from .weights import fill, find, load_verified
+from .wrappers import Classifier, seeded
+
+IMAGE_SHAPE = (1, 28, 28)
+CLASSES = 10
+
+
+def create(
+    *,
+    dataset: str = "mnist5k",
+    training: Literal["plain", "pgd"] = "plain",
+    weights: str | None = None,
+    tiny: bool = False,
+    seed: int = 0,
+) -> Classifier:
+    """The trained network: images float32 (N,1,28,28) in [0,1] -> logits (N,10).
+
+    `dataset` and `training` choose the checkpoint; `weights` names a safetensors file with a card
+    instead. `tiny` makes a dwarf; without `weights` it has random ones from `seed`, for tests.
+    Raises `UsageError` when weights are missing, changed, or another network's.
+    """
+    network = seeded(seed, lambda: build(tiny=tiny))
+    if weights is not None or not tiny:
+        path = Path(weights) if weights is not None else find("small_cnn", dataset, training)
+        fill(network, load_verified(path), source=path)
+    return Classifier(network, image_shape=IMAGE_SHAPE, classes=CLASSES)
+
+
+def build(*, tiny: bool = False) -> nn.Module:
+    """The untrained network, in training mode, as `bench.training` wants it."""
+    first, second, hidden = (4, 8, 16) if tiny else (32, 64, 128)
+    return nn.Sequential(
+        nn.Conv2d(1, first, 4, stride=2, padding=1),  # (N,32,14,14)
+        nn.ReLU(),
+        nn.Conv2d(first, second, 4, stride=2, padding=1),  # (N,64,7,7)
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(second * 49, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, CLASSES),
+    ).to(memory_format=torch.channels_last)
