@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import foolbox
     from .criteria import Criterion, Misclassification, Targeted
-    from .distances import distance, distances, project
+    from .distances import all_distances, distance, project
     from .errors import BudgetExhausted, UsageError
     from .oracle import Oracle, Verdict, quantise
     from .perturbation import Adversarials, perturb
@@ -37,9 +37,9 @@ __all__ = [
     "Targeted",
     "UsageError",
     "Verdict",
+    "all_distances",
     "create",
     "distance",
-    "distances",
     "foolbox",
     "image_seed",
     "perturb",
@@ -63,11 +63,11 @@ _HOME = {
     "Targeted": "criteria",
     "UsageError": "errors",
     "Verdict": "oracle",
-    "distance": "distances",
-    "distances": "distances",
+    "distance": "all_distances",
+    "distances": "all_distances",
     "image_seed": "random",
     "perturb": "perturbation",
-    "project": "distances",
+    "project": "all_distances",
     "quantise": "oracle",
 }
 

@@ -38,7 +38,7 @@ def distance(norm: Norm, first: Tensor, second: Tensor) -> Tensor:
     return measured.float()
 
 
-def distances(first: Tensor, second: Tensor) -> dict[Norm, Tensor]:
+def all_distances(first: Tensor, second: Tensor) -> dict[Norm, Tensor]:
     """Every norm at once: {norm: (N,)}."""
     norms: tuple[Norm, ...] = ("l0", "l1", "l2", "linf")
     return {norm: distance(norm, first, second) for norm in norms}

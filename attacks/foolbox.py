@@ -59,8 +59,8 @@ REFUSED = {
     "use foolbox:LinfPGD, or boundary where only labels are seen",
     "L1AdamProjectedGradientDescentAttack": "a step of Adam for each pixel, rescaled in L1, "
     "spreads the budget over all pixels and is weaker than one fast-gradient step; use foolbox:L1PGD",
-    "L2AdamProjectedGradientDescentAttack": "it is weaker than plain projected gradient descent at "
-    "the same cost; use foolbox:L2PGD",
+    "L2AdamProjectedGradientDescentAttack": "it is weaker than plain projected gradient descent "
+    "at the same cost; use foolbox:L2PGD",
     "DatasetAttack": "it draws from the first images of its pool only (as many as the batch has) "
     "and has no pool here; use boundary, which finds starting points of its own",
     "BinarizationRefinementAttack": "it needs starting points that another attack has found; "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attacks import Misclassification, Targeted, distances, image_seed, perturb
+from attacks import Misclassification, Targeted, all_distances, image_seed, perturb
 
 from .errors import UserError
 
@@ -171,7 +171,7 @@ def play(
             norm=threat.norm,
         )
         seconds = (time.perf_counter() - started) / len(images)
-        every_norm = distances(images, result.images)
+        every_norm = all_distances(images, result.images)
         for i, image_id in enumerate(remaining.ids):
             success = bool(result.success[i])
             label, predicted = int(labels[i]), int(result.predicted[i])

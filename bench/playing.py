@@ -68,8 +68,8 @@ def play_matrix(
     model_specs = [plugins.parse(text, plan.model_parameters) for text in plan.models]
     attack_specs = [plugins.parse(text, plan.attack_parameters) for text in plan.attacks]
     wish = {} if plan.norm is None else {"norm": plan.norm}
-    models = [(spec, plugins.load_model(spec, dataset=plan.dataset)) for spec in model_specs]
     attacks = [(spec, plugins.load_attack(spec, **wish)) for spec in attack_specs]
+    models = [(spec, plugins.load_model(spec, dataset=plan.dataset)) for spec in model_specs]
     pairs = len(models) * len(attacks)
     base = out or Path("runs") / time.strftime("%Y%m%d-%H%M%S")
     for model_spec, model in models:

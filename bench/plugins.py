@@ -200,7 +200,8 @@ def _load(kind: Kind, spec: str | Spec, defaults: Mapping[str, Any]) -> tuple[An
     try:
         return create(*arguments, **values), parsed
     except usage_errors as error:
-        raise UserError(f"{parsed}: {error}") from error
+        text = str(error)
+        raise UserError(text if text.startswith(parsed.name) else f"{parsed}: {text}") from error
 
 
 def _usage_errors() -> tuple[type[Exception], ...]:

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from linear import Linear, images
+
+from attacks import BudgetExhausted, Misclassification, Oracle, Targeted, UsageError, quantise
+from attacks.oracle import frozen
+
+
+def oracle(
+    budget: int | None = None, access: str = "decision", quantised: bool = False, n: int = 4
+) -> Oracle:
+    model, batch = Linear(), images(n)
+    return Oracle(
+        model,
+        batch,
+        Misclassification(model(batch).argmax(1)),
+        norm="l2",
+        access=access,  # type: ignore[arg-type]
+        budget=budget,
+        quantised=quantised,
+    )
+
+
+def test_every_image_is_counted_for_its_own_row() -> None:
+    meter = oracle()
+    meter.labels(images(4)[[0, 0, 2]], torch.tensor([0, 0, 2]))
+    meter.labels(images(4)[[3]], torch.tensor([3]))
+    assert meter.queries.tolist() == [2, 0, 1, 1]
+
+
+def test_the_query_over_the_budget_is_refused_before_anything_is_asked_or_counted() -> None:
+    meter = oracle(budget=2)
+    row = torch.tensor([1, 1])
+    meter.labels(images(4)[row], row)
+    model = meter._model
+    assert isinstance(model, Linear)
+    asked = model.asked
+    both = torch.tensor([0, 1])
+    with pytest.raises(BudgetExhausted) as caught:
+        meter.labels(images(4)[both], both)
+    assert caught.value.rows == [1]
+    assert model.asked == asked
+    assert meter.queries.tolist() == [0, 2, 0, 0]
+    assert meter.remaining().tolist() == [2, 0, 2, 2]
+
+
+def test_the_budget_is_exact_under_concurrent_requests() -> None:
+    meter = oracle(budget=50)
+    refused = []
+
+    def ask() -> None:
+        for _ in range(20):
+            try:
+                meter.labels(images(4)[[2]], torch.tensor([2]))
+            except BudgetExhausted:
+                refused.append(1)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert meter.queries[2] == 50
+    assert len(refused) == 8 * 20 - 50
+
+
+def test_a_decision_attack_never_sees_a_score() -> None:
+    meter = oracle(access="decision")
+    with pytest.raises(UsageError, match="needs score access.*decision access was granted"):
+        meter.scores(images(4), torch.arange(4))
+    with pytest.raises(UsageError, match="needs gradient access"):
+        meter.logits(images(4), torch.arange(4))
+    assert meter.queries.sum() == 0
+
+
+def test_scores_carry_no_gradient_and_logits_do() -> None:
+    meter = oracle(access="gradient")
+    asked = images(4).requires_grad_()
+    assert not meter.scores(asked, torch.arange(4)).requires_grad
+    (gradient,) = torch.autograd.grad(meter.logits(asked, torch.arange(4)).sum(), asked)
+    assert gradient.abs().sum() > 0
+    assert meter.queries.tolist() == [2] * 4
+    assert meter.gradients.tolist() == [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(float("nan"), "NaN or infinite"), (1.5, r"values in \[0\.3.*clip")]
+)
+def test_a_query_that_is_not_an_image_is_refused_and_not_counted(
+    value: float, message: str
+) -> None:
+    meter = oracle()
+    bad = images(4)
+    bad[0, 0, 0, 0] = value
+    with pytest.raises(UsageError, match=message):
+        meter.labels(bad, torch.arange(4))
+    assert meter.queries.sum() == 0
+
+
+def test_the_trace_falls_and_its_last_point_is_the_best_distance() -> None:
+    meter = oracle()
+    clean, far = images(4), torch.zeros(4, 1, 6, 6)
+    for share in (1.0, 0.9, 0.95, 0.8):
+        meter.labels(torch.lerp(clean, far, share), torch.arange(4))
+    for row, trace in enumerate(meter.traces):
+        values = [value for _, value in trace]
+        assert values == sorted(values, reverse=True)
+        if trace:
+            assert values[-1] == pytest.approx(float(meter.best_distance[row]))
+            assert all(1 <= number <= 4 for number, _ in trace)
+    assert any(meter.traces)
+
+
+def test_a_call_with_one_row_several_times_numbers_its_queries() -> None:
+    meter = oracle()
+    clean = images(4)
+    far = torch.stack([clean[1] * 0, clean[1] * 0.5, clean[0] * 0])
+    meter.labels(torch.cat([far, far]), torch.tensor([1, 1, 0, 1, 1, 0]))
+    assert meter.queries.tolist() == [2, 4, 0, 0]
+    numbers = [number for number, _ in meter.traces[1]]
+    assert set(numbers) <= {1, 2, 3, 4}
+
+
+def test_on_a_quantised_track_the_model_sees_8_bit_values_only() -> None:
+    seen = []
+
+    class Spy(Linear):
+        def __call__(self, asked: torch.Tensor, /) -> torch.Tensor:
+            seen.append(asked.detach())
+            return super().__call__(asked)
+
+    model, batch = Spy(), images(4)
+    criterion = Misclassification(torch.zeros(4, dtype=torch.int64))
+    meter = Oracle(model, batch, criterion, norm="l2", access="gradient", quantised=True)
+    asked = (batch + 0.0011).requires_grad_()
+    (gradient,) = torch.autograd.grad(meter.logits(asked, torch.arange(4)).sum(), asked)
+    steps = seen[-1] * 255
+    assert torch.allclose(steps, steps.round(), atol=1e-4)
+    assert gradient.abs().sum() > 0
+
+
+def test_quantising_twice_changes_nothing() -> None:
+    values = torch.rand(100)
+    assert torch.equal(quantise(quantise(values)), quantise(values))
+    assert (quantise(values) - values).abs().max() <= 0.5 / 255 + 1e-7
+
+
+def test_a_claim_is_verified_without_being_counted() -> None:
+    meter = oracle(budget=1)
+    clean = images(4)
+    wrong = meter.record(0, clean[0])
+    assert (wrong.adversarial, wrong.distance) == (False, 0.0)
+    opposite = torch.lerp(clean, 1 - clean, 1.0)
+    verdicts = [meter.record(row, opposite[row]) for row in range(4)]
+    assert meter.queries.sum() == 0
+    for row, verdict in enumerate(verdicts):
+        if verdict.adversarial:
+            assert float(meter.claimed_distance[row]) == pytest.approx(verdict.distance)
+    assert any(verdict.adversarial for verdict in verdicts)
+
+
+def test_a_targeted_criterion_wants_its_own_label() -> None:
+    criterion = Targeted(torch.tensor([0, 1]), torch.tensor([2, 2]))
+    assert criterion.holds(torch.tensor([1, 2]), torch.tensor([0, 1])).tolist() == [False, True]
+    assert criterion.take(torch.tensor([1])).targets.tolist() == [2]
+
+
+def test_freezing_leaves_no_gradient_behind_and_puts_everything_back() -> None:
+    module = torch.nn.Linear(4, 2)
+
+    class Wrapped(torch.nn.Module):
+        bounds = (0.0, 1.0)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.inner(x.flatten(1))
+            return out
+
+    wrapped = Wrapped()
+    with frozen(wrapped):
+        x = torch.rand(1, 1, 2, 2, requires_grad=True)
+        wrapped(x).sum().backward()
+    assert module.weight.grad is None
+    assert module.weight.requires_grad
