@@ -63,11 +63,11 @@ _HOME = {
     "Targeted": "criteria",
     "UsageError": "errors",
     "Verdict": "oracle",
-    "distance": "all_distances",
-    "distances": "all_distances",
+    "all_distances": "distances",
+    "distance": "distances",
     "image_seed": "random",
     "perturb": "perturbation",
-    "project": "all_distances",
+    "project": "distances",
     "quantise": "oracle",
 }
 

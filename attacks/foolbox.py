@@ -58,7 +58,8 @@ REFUSED = {
     "GenAttack": "its fitness mixes a logit with an exponential, log(sum(exp(z)) - z_target); "
     "use foolbox:LinfPGD, or boundary where only labels are seen",
     "L1AdamProjectedGradientDescentAttack": "a step of Adam for each pixel, rescaled in L1, "
-    "spreads the budget over all pixels and is weaker than one fast-gradient step; use foolbox:L1PGD",
+    "spreads the budget over all pixels and is weaker than one fast-gradient step; "
+    "use foolbox:L1PGD",
     "L2AdamProjectedGradientDescentAttack": "it is weaker than plain projected gradient descent "
     "at the same cost; use foolbox:L2PGD",
     "DatasetAttack": "it draws from the first images of its pool only (as many as the batch has) "
