@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from .cache import fetch, gunzip, verified
 
+HEADROOM = 1024
+"""Bytes by which a packed file may be larger than the unpacked one."""
+
 
 @dataclass(frozen=True)
 class IdxFile:
@@ -36,7 +39,7 @@ class IdxFile:
         path = next((f / self.name for f in folders if (f / self.name).is_file()), None)
         if path is None:
             path = folders[-1] / self.name
-            fetch([mirror + self.name for mirror in mirrors], path, size=self._bytes)
+            fetch([mirror + self.name for mirror in mirrors], path, size=self._bytes + HEADROOM)
         data = verified(
             gunzip(path, size=self._bytes),
             self.sha256,

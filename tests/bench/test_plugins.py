@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from attacks import Attack
+from bench import plugins
+from bench.errors import UserError
+
+MODEL = """
+class Model:
+    bounds = (0.0, 1.0)
+    def __init__(self, width, kind): self.width, self.kind = width, kind
+    def __call__(self, images): return images.flatten(1)[:, : self.width]
+def create(*, width: int = 4, kind: str = "plain"): return Model(width, kind)
+"""
+
+
+def written(folder: Path, text: str, name: str = "mine.py") -> str:
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def test_every_file_that_ends_in_create_is_listed_with_a_summary() -> None:
+    for kind in ("models", "attacks", "datasets", "tracks"):
+        found = plugins.plugins(kind)  # type: ignore[arg-type]
+        assert found
+        assert all(plugin.summary for plugin in found)
+    names = {plugin.name for plugin in plugins.plugins("attacks")}
+    assert {"boundary", "gaussian_noise", "salt_and_pepper", "foolbox:NAME"} <= names
+    assert "perturbation" not in names
+
+
+def test_listing_imports_nothing_heavy() -> None:
+    code = (
+        "from bench.plugins import plugins; import sys\n"
+        "[plugins(k) for k in ('models', 'attacks', 'datasets', 'tracks')]\n"
+        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("boundary", ("boundary", None, {})),
+        ("small_cnn:training=pgd", ("small_cnn", None, {"training": "pgd"})),
+        ("foolbox:LinfPGD:steps=20,rel_stepsize=0.1",
+         ("foolbox", "LinfPGD", {"steps": "20", "rel_stepsize": "0.1"})),
+        ("./a-b/mine.py:width=8", ("./a-b/mine.py", None, {"width": "8"})),
+    ],
+)  # fmt: skip
+def test_a_specification_is_read_and_written_back(
+    text: str, expected: tuple[str, str | None, dict[str, str]]
+) -> None:
+    spec = plugins.parse(text)
+    assert (spec.name, spec.argument, spec.parameters) == expected
+    assert plugins.parse(str(spec)) == spec
+
+
+@pytest.mark.parametrize("text", ["", ":a=1", "boundary:steps=5:tail", "boundary:steps=5,tail"])
+def test_a_specification_that_can_not_be_read_says_what_was_wanted(text: str) -> None:
+    with pytest.raises(UserError, match="wanted"):
+        plugins.parse(text)
+
+
+def test_a_misspelt_attack_names_the_near_one() -> None:
+    with pytest.raises(UserError, match="no attack is called 'bounday'; did you mean boundary"):
+        plugins.load_attack("bounday")
+
+
+def test_a_misspelt_model_names_the_near_one() -> None:
+    with pytest.raises(UserError, match="did you mean small_cnn"):
+        plugins.load_model("small-cn")
+
+
+def test_an_unknown_parameter_is_refused_by_name_with_the_near_one() -> None:
+    with pytest.raises(UserError, match="no parameter 'step'; did you mean 'steps'"):
+        plugins.load_attack("boundary:step=3")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("boundary:steps=many", "steps is 'many'; wanted a whole number"),
+        ("boundary:source_step=big", "source_step is 'big'; wanted a number"),
+        ("gaussian_noise:norm=l3", "norm is 'l3'; wanted one of l0, l1, l2, linf"),
+        ("boundary:steps=-4", "steps=-4"),
+        ("foolbox", "needs a name behind it"),
+        ("boundary:LinfPGD", "has no '='"),
+        ("foolbox:LinfPDG", "did you mean LinfPGD"),
+    ],
+)
+def test_a_parameter_that_can_not_be_used_says_what_was_wanted(spec: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        plugins.load_attack(spec)
+
+
+def test_parameters_are_read_by_their_annotations() -> None:
+    attack = plugins.load_attack("boundary:steps=7,source_step=0.25")
+    assert isinstance(attack, Attack)
+    assert (vars(attack)["steps"], vars(attack)["source_step"]) == (7, 0.25)
+
+
+def test_a_file_is_a_plug_in_with_parameters(tmp_path: Path) -> None:
+    model = plugins.load_model(written(tmp_path, MODEL) + ":width=2", dataset="mnist5k")
+    assert model(torch.rand(3, 1, 2, 2)).shape == (3, 2)
+
+
+def test_two_files_of_one_name_do_not_mix(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first = plugins.load_model(written(tmp_path / "a", MODEL))
+    second = plugins.load_model(written(tmp_path / "b", MODEL.replace("= 4", "= 3")))
+    assert first(torch.rand(1, 1, 2, 2)).shape == (1, 4)
+    assert second(torch.rand(1, 1, 2, 2)).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", r"has no function create\(\)"),
+        ("def create(: pass", "line 1"),
+        ("import nowhere_to_be_found", "can't be imported.*nowhere_to_be_found"),
+        ("def create(): return 5", "returned int; wanted a model"),
+    ],
+)
+def test_a_file_that_is_no_plug_in_is_the_users_mistake(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        plugins.load_model(written(tmp_path, text))
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no file"):
+        plugins.load_model(str(tmp_path / "none.py"))
+    with pytest.raises(UserError, match=r"name the \.py file in it"):
+        plugins.load_attack(f"{tmp_path}/")
+
+
+def test_every_track_has_limits_baselines_that_load_and_a_board_rule() -> None:
+    tracks = plugins.tracks()
+    assert {t.name for t in tracks} == {"mnist5k-robust-model", "mnist5k-untargeted-attack"}
+    for track in tracks:
+        assert plugins.load_track(track.name) == track
+        assert track.to_json()["threat"]["max_queries"] == 1000
+        for spec in track.baseline_attacks:
+            assert plugins.load_attack(spec).access == "decision"
+
+
+def test_a_file_that_hides_one_of_our_packages_is_named(tmp_path: Path) -> None:
+    (tmp_path / "models.py").write_text("")
+    found = subprocess.run(
+        [sys.executable, "-c", "import bench"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode != 0
+    assert str(tmp_path / "models.py") in found.stderr
+    assert "rename that file" in found.stderr
