@@ -137,3 +137,28 @@ def test_bad_input_is_refused_with_what_was_got_and_wanted(
 def test_an_attack_that_returns_the_wrong_number_of_images_is_named() -> None:
     with pytest.raises(UsageError, match="Returns returned"):
         play(lambda model, x: x[:2])
+
+
+def test_the_best_image_that_was_asked_counts_even_if_a_worse_one_is_returned() -> None:
+    model, batch = Linear(), images()
+
+    def forgetful(meter: Any, x: Tensor) -> Tensor:
+        for share in (1.0, 0.8, 0.6):
+            meter.labels(torch.lerp(x, 1 - x, share), torch.arange(len(x)))
+        return 1 - x
+
+    result = perturb(Returns(make=forgetful), model, batch, model(batch).argmax(1))
+    assert result.success.any()
+    for i in result.success.nonzero().flatten().tolist():
+        assert float(result.distance[i]) == pytest.approx(result.traces[i][-1][1], rel=1e-5)
+
+
+def test_an_image_asked_outside_the_radius_does_not_count() -> None:
+    model, batch = Linear(), images()
+
+    def far(meter: Any, x: Tensor) -> Tensor:
+        meter.labels(1 - x, torch.arange(len(x)))
+        return x
+
+    result = perturb(Returns(make=far), model, batch, model(batch).argmax(1), epsilon=1e-4)
+    assert not result.success.any()
