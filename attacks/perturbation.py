@@ -126,6 +126,7 @@ def perturb(
         best = torch.where(asked.view(-1, 1, 1, 1), oracle.best, found)
         holds, best_measured, _ = _judge(oracle, model, best, origins)
         asked &= holds
+        rescued = asked & ~success
         found = torch.where(asked.view(-1, 1, 1, 1), best, found)
         measured = torch.where(asked, best_measured, measured)
         success = success | asked
@@ -139,6 +140,11 @@ def perturb(
         reasons[row] = oracle.notes[i]
         if success[i]:
             status[row] = "success"
+            if rescued[i] and not cut_short:
+                reasons[row] = reasons[row] or (
+                    f"the returned image is not adversarial (the model says {verdicts[i]}); "
+                    "the best one that was asked counts"
+                )
         elif not finite[i]:
             status[row] = "invalid"
             reasons[row] = reasons[row] or "the attack returned NaN or infinite values"

@@ -106,6 +106,36 @@ class LabelModel:
         return one_hot(check_labels(self.model.predict(to_pixels(images)), len(images)))
 
 
+class _Predict:
+    """The question that an attack may ask about one image, with what the kit's has beside it."""
+
+    def __init__(self, oracle: Oracle, row: int) -> None:
+        self._oracle = oracle
+        self._row = row
+
+    def __call__(self, images: Pixels) -> Labels:
+        rows = torch.full((len(images),), self._row)
+        return self._oracle.labels(to_images(images), rows).numpy().copy()
+
+    @property
+    def remaining(self) -> int:
+        """Queries left."""
+        return int(self._oracle.remaining()[self._row])
+
+    @property
+    def distance(self) -> float:
+        """How near `best` is, on [0, 1]; infinite where there is none."""
+        return float(self._oracle.best_distance[self._row])
+
+    @property
+    def best(self) -> Pixels | None:
+        """The adversarial nearest to the original among all images asked so far, or None."""
+        if not np.isfinite(self.distance):
+            return None
+        pixels: Pixels = to_pixels(self._oracle.best[self._row : self._row + 1])[0]
+        return pixels
+
+
 @dataclass(frozen=True)
 class ImageByImage:
     """A numpy attack as an `attacks.Attack`: one image after another, as the kit plays it."""
@@ -137,11 +167,7 @@ class ImageByImage:
             raise UsageError("attack_image is untargeted; play it without --targeted")
         found = images.clone()
         for row, pixels in enumerate(to_pixels(images)):
-
-            def predict(asked: Pixels, row: int = row) -> Labels:
-                rows = torch.full((len(asked),), row)
-                return model.labels(to_images(asked), rows).numpy().copy()
-
+            predict = _Predict(model, row)
             rng = np.random.default_rng(random.seeds[row])
             try:
                 answer = self.attack.attack_image(predict, pixels, int(criterion.labels[row]), rng)

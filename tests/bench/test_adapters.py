@@ -85,16 +85,16 @@ def test_where_the_budget_ends_an_attack_its_best_image_counts() -> None:
         (lambda x: None, "it found nothing"),
         (lambda x: list(x), "got list, wanted uint8"),
         (lambda x: 1 / 0, "raised ZeroDivisionError"),
-        (lambda x: np.zeros_like(x), "the model still says 0"),
+        (lambda x: np.zeros_like(x), r"not adversarial \(the model says 0\); the best one that was asked counts"),
     ],
 )
-def test_a_bad_answer_is_a_failure_with_a_reason_and_the_next_image_goes_on(
+def test_a_bad_answer_is_noted_with_a_reason_and_the_best_image_asked_counts(
     ending: Any, reason: str
 ) -> None:
     import re
 
     result = play(Whiten(ending))
-    assert not result.success.any()
+    assert result.success.all()
     assert all(re.search(reason, str(text)) for text in result.reasons)
 
 
