@@ -1,0 +1,82 @@
+"""What routes and pages ask for: the app's state, a session to read, and who asks.
+
+def page(session: ReadSession, actor: CurrentActor) -> ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, cast
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from ..accounts import ANONYMOUS, Action, Actor, authenticate, can
+from ..db.engine import Database
+from ..errors import Forbidden, NotFound, Unauthorised
+from ..settings import Settings
+from ..storage import Store
+
+if TYPE_CHECKING:
+    from ..sandbox.types import Provider
+    from ..worker import Worker
+
+
+@dataclass
+class State:
+    """What lives as long as the application; ``worker`` is None where none was started."""
+
+    settings: Settings
+    database: Database
+    store: Store
+    provider: Provider | None = None
+    worker: Worker | None = None
+
+
+def get_state(request: Request) -> State:
+    """The application's state."""
+    return cast(State, request.app.state.tiltyard)
+
+
+def get_session(request: Request) -> Iterator[Session]:
+    """A session for reading, closed after the answer."""
+    with get_state(request).database.read() as session:
+        yield session
+
+
+def get_actor(request: Request) -> Actor:
+    """Who asks, from ``Authorization: Bearer``; nobody without one; 401 when it is not good."""
+    header = request.headers.get("authorization")
+    if header is None:
+        return ANONYMOUS
+    scheme, _, text = header.partition(" ")
+    if scheme.lower() != "bearer" or not text.strip():
+        raise Unauthorised("the Authorization header must read 'Bearer <token>'")
+    with get_state(request).database.read() as session:
+        actor = authenticate(session, text.strip())
+    if actor is None:
+        raise Unauthorised(
+            "this token is unknown, expired or revoked; ask the operator for a new one "
+            "(`tiltyard admin create-token`)"
+        )
+    return actor
+
+
+CurrentState = Annotated[State, Depends(get_state)]
+ReadSession = Annotated[Session, Depends(get_session)]
+CurrentActor = Annotated[Actor, Depends(get_actor)]
+
+
+def require(actor: Actor, action: Action, owner_id: str | None = None) -> None:
+    """Raise unless ``can``: 401 for nobody, 404 for what is another's, 403 for a weak token."""
+    if can(actor, action, owner_id):
+        return
+    if actor.account_id is None:
+        raise Unauthorised(f"{action} needs a token: send 'Authorization: Bearer <token>'")
+    if owner_id is not None and not actor.owns(owner_id):
+        raise NotFound("nothing of yours has this id; look at GET /api/v1/submissions")
+    raise Forbidden(
+        f"a token of scope {actor.scope!r} and role {actor.role!r} may not do {action}; "
+        "ask the operator for one that may"
+    )

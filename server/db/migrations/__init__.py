@@ -1,0 +1,41 @@
+"""Alembic migrations, run at start: ``upgrade(database)``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+
+from ..engine import Database
+
+_MIGRATION_LOCK = 0x7117_0002
+
+
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Bring the schema up to a revision; two servers that start at once wait for each other."""
+    _run(database, command.upgrade, revision)
+
+
+def downgrade(database: Database, revision: str) -> None:
+    """Bring the schema down to a revision ("base": nothing left)."""
+    _run(database, command.downgrade, revision)
+
+
+def current(database: Database) -> str | None:
+    """The revision that the schema is at; None for an empty database."""
+    with database.engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def _run(database: Database, action: object, revision: str) -> None:
+    assert callable(action)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    with database.engine.execution_options(tiltyard_write=True).begin() as connection:
+        if not database.is_sqlite:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:k)"), {"k": _MIGRATION_LOCK})
+        config.attributes["connection"] = connection
+        action(config, revision)

@@ -1,0 +1,367 @@
+"""What pages and the API read: each function answers with a view of server/schemas.py.
+
+All take an open Session and never write. ``actor`` is who looks: reasons and logs are shown to the
+owner of an entry and to operators only. A thing that does not exist, or is hidden from the actor,
+raises errors.NotFound (a 404).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from typing import Any
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from bench.errors import TiltyardError
+
+from .. import jobs, rules
+from .. import schemas as views
+from ..accounts import ANONYMOUS, Actor
+from ..errors import NotFound
+from .submissions import logs, queue, submission, submissions, visible
+from .tables import Attempt, BoardRow, Event, Job, Match, SampleResult, Submission
+from .views import (
+    PUBLIC_STATES,
+    accuracy_curve,
+    attempt_view,
+    entry_ref,
+    event_view,
+    interval,
+    median_sample,
+    query_curve,
+    sample_view,
+    summary,
+    when,
+    worst_opponent,
+)
+
+__all__ = [
+    "board",
+    "entry",
+    "events",
+    "logs",
+    "match",
+    "matches",
+    "queue",
+    "samples",
+    "submission",
+    "submissions",
+    "track",
+    "tracks",
+]
+
+
+def tracks(session: Session) -> list[views.TrackView]:
+    """All tracks, in the order in which the server lists them."""
+    return [rules.track_view(each) for each in rules.tracks().values()]
+
+
+def track(session: Session, name: str) -> views.TrackView:
+    """One track by name."""
+    return rules.track_view(rules.track(name))
+
+
+def board(session: Session, track: str) -> views.BoardView:
+    """The board of a track, rows by rank, unscored ones last."""
+    of = rules.track(track)
+    version = rules.rules_version(of)
+    stored = session.execute(
+        select(BoardRow, Submission)
+        .join(Submission, Submission.id == BoardRow.submission_id)
+        .where(
+            BoardRow.board == of.name,
+            BoardRow.rules_version == version,
+            Submission.state.in_(PUBLIC_STATES),
+        )
+    ).all()
+    refs = _opponent_refs(session, [row.data for row, _ in stored])
+    rows = _ranked(
+        [_board_row(row, submission, refs) for row, submission in stored],
+        higher_is_better=of.higher_is_better,
+    )
+    waiting = session.scalar(
+        select(func.count())
+        .select_from(Job)
+        .outerjoin(Match, Match.id == Job.match_id)
+        .join(Submission, Submission.id == Job.submission_id)
+        .where(
+            Job.state.in_(jobs.OPEN),
+            or_(Match.rules_version == version, Submission.track == of.name),
+        )
+    )
+    text = "\n".join([of.name, str(waiting), *(row.model_dump_json() for row in rows)])
+    return views.BoardView(
+        track=rules.track_view(of),
+        version=hashlib.sha256(text.encode()).hexdigest()[:32],
+        rows=rows,
+        waiting=waiting or 0,
+        isolated=all(row.isolated for row in rows),
+        updated_at=max((row.updated_at for row in rows if row.updated_at), default=None),
+        last_event_id=session.scalar(select(func.max(Event.id))) or 0,
+    )
+
+
+def matches(
+    session: Session,
+    *,
+    track: str | None = None,
+    submission: str | None = None,
+    after: str | None = None,
+    limit: int = 100,
+) -> views.Page[views.MatchRef]:
+    """Matches between entries that anybody may see, newest first."""
+    model, attack = aliased(Submission), aliased(Submission)
+    query = (
+        select(Match)
+        .join(model, model.id == Match.model_id)
+        .join(attack, attack.id == Match.attack_id)
+        .where(model.state.in_(PUBLIC_STATES), attack.state.in_(PUBLIC_STATES))
+        .order_by(Match.id.desc())
+        .limit(limit + 1)
+    )
+    if track is not None:
+        query = query.where(Match.rules_version == rules.rules_version(rules.track(track)))
+    if submission is not None:
+        query = query.where(or_(Match.model_id == submission, Match.attack_id == submission))
+    if after is not None:
+        query = query.where(Match.id < after)
+    found = list(session.scalars(query))
+    return views.Page[views.MatchRef](
+        items=_match_refs(session, found[:limit]),
+        next=found[limit - 1].id if len(found) > limit else None,
+    )
+
+
+def match(session: Session, match_id: str, actor: Actor | None = None) -> views.MatchView:
+    """One match with its curves."""
+    row, private = _match(session, match_id, actor)
+    samples = _samples(session, row.id)
+    job = _latest_jobs(session, [row.id]).get(row.id)
+    attempt = session.scalars(
+        select(Attempt)
+        .join(Job, Job.id == Attempt.job_id)
+        .where(Job.match_id == row.id, Attempt.outcome == "succeeded")
+        .order_by(Attempt.started_at.desc())
+    ).first()
+    shared = rules.sharing(row.rules_version)
+    if not shared:
+        raise NotFound(f"match {match_id} was played by rules that this server no longer has")
+    boxes = sorted({sample.sandbox for sample in samples})
+    return views.MatchView(
+        id=row.id,
+        model=entry_ref(row.model),
+        attack=entry_ref(row.attack),
+        dataset=row.dataset,
+        split=row.split,
+        images=row.images,
+        seed=row.seed,
+        rules_version=row.rules_version,
+        tracks=[each.name for each in shared],
+        threat=rules.threat_view(shared[0]),
+        state=job.state if job is not None else "queued",
+        reason=_reason(job, private),
+        sandbox=boxes,
+        isolated="process" not in boxes,
+        hidden=any(rules.hidden(each) for each in shared),
+        summary=summary(samples),
+        accuracy_curve=accuracy_curve(samples),
+        query_curve=query_curve(samples),
+        created_at=when(row.created_at),
+        finished_at=when(job.finished_at) if job is not None else None,
+        provenance=attempt.provenance if attempt is not None else {},
+    )
+
+
+def samples(session: Session, match_id: str, actor: Actor | None = None) -> list[views.SampleView]:
+    """All samples of a match in the data set's order; empty until it has been played.
+
+    A hidden split's samples are nobody's to see: NotFound.
+    """
+    row, private = _match(session, match_id, actor)
+    if any(rules.hidden(each) for each in rules.sharing(row.rules_version)):
+        raise NotFound(f"match {match_id} was played on a hidden split; its samples stay hidden")
+    names = _class_names(row.dataset, row.split)
+    return [sample_view(s, names, private=private) for s in _samples(session, row.id)]
+
+
+def entry(session: Session, submission_id: str, actor: Actor | None = None) -> views.EntryView:
+    """One entry with its matches."""
+    row = visible(session, submission_id, actor or ANONYMOUS)
+    private = (actor or ANONYMOUS).sees_private(row.account_id)
+    of = rules.track(row.track)
+    attempts = session.scalars(
+        select(Attempt)
+        .join(Job, Job.id == Attempt.job_id)
+        .where(Job.submission_id == row.id)
+        .order_by(Attempt.started_at.desc())
+        .limit(50)
+    )
+    shown = next((r for r in board(session, of.name).rows if r.entry.id == row.id), None)
+    played = matches(session, submission=row.id, limit=500).items
+    return views.EntryView(
+        ref=entry_ref(row),
+        state=row.state,
+        source=row.source,
+        spec=row.spec,
+        sha256=row.sha256,
+        rules_version=rules.rules_version(of),
+        row=shown,
+        matches=played,
+        isolated=all(each.isolated for each in played),
+        attempts=[attempt_view(attempt) for attempt in attempts] if private else [],
+        reason=row.reason if private else None,
+        created_at=when(row.created_at),
+        accepted_at=when(row.accepted_at),
+    )
+
+
+def events(
+    session: Session, *, track: str | None, after: int, limit: int = 100
+) -> list[views.EventView]:
+    """Events after an id, oldest first; with a track, only that board's."""
+    query = select(Event).where(Event.id > after).order_by(Event.id).limit(limit)
+    if track is not None:
+        query = query.where(Event.track == rules.track(track).name)
+    return [event_view(row) for row in session.scalars(query)]
+
+
+def _board_row(
+    row: BoardRow, submission: Submission, refs: dict[str, views.EntryRef]
+) -> views.BoardRow:
+    data = row.data
+    return views.BoardRow(
+        rank=None,
+        entry=entry_ref(submission),
+        score=data["score"],
+        interval=interval(data["interval"]),
+        separable=None,
+        clean_accuracy=data["clean_accuracy"],
+        worst_opponent=worst_opponent(data["worst_opponent"], refs),
+        why=median_sample(data["why"], refs),
+        mean_queries=data["mean_queries"],
+        failed_samples=data["failed_samples"],
+        matches_done=data["matches_done"],
+        matches_expected=data["matches_expected"],
+        state=data["state"],
+        reason=data["reason"],
+        isolated=data["isolated"],
+        accepted_at=when(submission.accepted_at or submission.created_at),
+        updated_at=when(row.updated_at),
+    )
+
+
+def _ranked(rows: list[views.BoardRow], *, higher_is_better: bool) -> list[views.BoardRow]:
+    """Rows in the order of the board, with ranks (ties share one) and separability filled in."""
+    from bench.score import ranks
+
+    rank = ranks({row.entry.id: row.score for row in rows}, higher_is_better=higher_is_better)
+    ordered = sorted(
+        rows,
+        key=lambda row: (
+            rank[row.entry.id] is None,
+            rank[row.entry.id] or 0,
+            row.accepted_at,
+            row.entry.id,
+        ),
+    )
+    done: list[views.BoardRow] = []
+    for row, following in zip(ordered, [*ordered[1:], None], strict=True):
+        separable = None
+        if following is not None and row.interval and following.interval:
+            separable = (
+                row.interval.upper < following.interval.lower
+                or following.interval.upper < row.interval.lower
+            )
+        done.append(row.model_copy(update={"rank": rank[row.entry.id], "separable": separable}))
+    return done
+
+
+def _opponent_refs(session: Session, rows: list[dict[str, Any]]) -> dict[str, views.EntryRef]:
+    wanted = {
+        part["opponent_id"]
+        for data in rows
+        for part in (data["why"], data["worst_opponent"])
+        if part
+    }
+    found = session.scalars(select(Submission).where(Submission.id.in_(wanted)))
+    return {row.id: entry_ref(row) for row in found}
+
+
+def _match(session: Session, match_id: str, actor: Actor | None) -> tuple[Match, bool]:
+    """The match, and whether the actor may read its reasons: both sides' owners may."""
+    row = session.get(Match, match_id)
+    actor = actor or ANONYMOUS
+    if row is None:
+        raise NotFound(f"there is no match {match_id!r}")
+    sides = (row.model, row.attack)
+    private = any(actor.sees_private(side.account_id) for side in sides)
+    if not private and any(side.state not in PUBLIC_STATES for side in sides):
+        raise NotFound(f"there is no match {match_id!r}")
+    return row, private
+
+
+def _samples(session: Session, match_id: str) -> list[SampleResult]:
+    query = select(SampleResult).where(SampleResult.match_id == match_id)
+    return list(session.scalars(query.order_by(SampleResult.sample)))
+
+
+def _match_refs(session: Session, found: list[Match]) -> list[views.MatchRef]:
+    ids = [row.id for row in found]
+    latest = _latest_jobs(session, ids)
+    by_match: dict[str, list[SampleResult]] = {}
+    query = select(SampleResult).where(SampleResult.match_id.in_(ids))
+    for sample in session.scalars(query):
+        by_match.setdefault(sample.match_id, []).append(sample)
+    refs = []
+    for row in found:
+        job, played = latest.get(row.id), by_match.get(row.id, [])
+        middle = summary(played)
+        refs.append(
+            views.MatchRef(
+                id=row.id,
+                model=entry_ref(row.model),
+                attack=entry_ref(row.attack),
+                dataset=row.dataset,
+                state=job.state if job is not None else "queued",
+                reason=_reason(job, private=False),
+                isolated=all(sample.sandbox != "process" for sample in played),
+                median_distance=middle.median_distance if middle is not None else None,
+                samples=len(played),
+                created_at=when(row.created_at),
+                finished_at=when(job.finished_at) if job is not None else None,
+            )
+        )
+    return refs
+
+
+def _latest_jobs(session: Session, match_ids: list[str]) -> dict[str, Job]:
+    """The newest job of each match."""
+    query = select(Job).where(Job.match_id.in_(match_ids)).order_by(Job.repeat)
+    return {job.match_id: job for job in session.scalars(query) if job.match_id is not None}
+
+
+def _reason(job: Job | None, private: bool) -> str | None:
+    """Why a match has no result: the whole story for owners, the kind of it for all."""
+    if job is None or job.reason is None:
+        return None
+    if private:
+        return job.reason
+    public = {
+        "failed_user": "an entry failed by its own fault; its author sees how",
+        "dead": "it could not be played by our fault; an operator runs it again",
+        "cancelled": "cancelled",
+    }
+    return public.get(job.state)
+
+
+@cache
+def _class_names(dataset: str, split: str) -> tuple[str, ...] | None:
+    """Names of the labels; None where the data set is not on this machine."""
+    import bench
+
+    try:
+        return bench.dataset(dataset, split=split).class_names
+    except TiltyardError:
+        return None

@@ -1,0 +1,89 @@
+"""What has to be done now and then, by whoever is there: each is safe to do twice or half."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+
+from . import jobs, lifecycle
+from .db.engine import Database, db_now
+from .db.tables import Attempt, Job, Outbox, SampleResult, Submission, Upload
+from .storage import Store
+
+if TYPE_CHECKING:
+    from .sandbox.types import Provider
+
+
+def drain(database: Database) -> int:
+    """Do what finished jobs left to do; returns how many outbox rows were drained."""
+    with database.read() as session:
+        if session.scalars(select(Outbox.id).where(Outbox.drained_at.is_(None))).first() is None:
+            return 0
+    with database.write() as session:
+        rows = session.scalars(
+            select(Outbox).where(Outbox.drained_at.is_(None)).with_for_update(skip_locked=True)
+        ).all()
+        for version in sorted({row.payload["rules_version"] for row in rows}):
+            lifecycle.settle(session, version)
+        done = update(Outbox).where(Outbox.id.in_([row.id for row in rows]))
+        session.execute(
+            done.values(drained_at=db_now()).execution_options(synchronize_session=False)
+        )
+        return len(rows)
+
+
+def expire(database: Database, *, instance: str | None = None) -> list[str]:
+    """Take back leases that ran out (and a dead server's own); returns ids of jobs that ended."""
+    with database.write() as session:
+        ended = jobs.expire(session, instance=instance)
+        for job in ended:
+            lifecycle.job_ended(session, job, ours=job.state == "dead")
+        return [job.id for job in ended]
+
+
+def reap(
+    database: Database, provider: Provider | None, *, nothing_lives: bool = False
+) -> list[str]:
+    """Remove sandboxes that belong to no live lease; returns their names.
+
+    ``nothing_lives``: this data folder's lock was just taken, so every sandbox is a leftover.
+    """
+    if provider is None:
+        return []
+
+    def current() -> Collection[tuple[str, int]]:
+        with database.read() as session:
+            live = select(Job.id, Job.fence).where(Job.state.in_(jobs.HELD))
+            return {(job_id, fence) for job_id, fence in session.execute(live)}
+
+    return provider.reap((lambda: ()) if nothing_lives else current)
+
+
+def collect(database: Database, store: Store, data_dir: Path) -> int:
+    """Delete expired uploads, then artefacts older than a day that nothing refers to."""
+    with database.write() as session:
+        used = select(Submission.sha256).where(Submission.sha256.is_not(None))
+        expired = session.scalars(
+            select(Upload).where(Upload.expires_at <= db_now(), Upload.sha256.not_in(used))
+        ).all()
+        unfinished = session.scalars(
+            select(Upload).where(Upload.expires_at <= db_now(), Upload.sha256.is_(None))
+        ).all()
+        for upload in {*expired, *unfinished}:
+            (data_dir / "uploads" / upload.id).unlink(missing_ok=True)
+            session.delete(upload)
+    return store.collect(referenced(database))
+
+
+def referenced(database: Database) -> set[str]:
+    """The SHA-256 of every artefact that a row refers to."""
+    with database.read() as session:
+        found: set[str] = set()
+        for column in (Submission.sha256, Upload.sha256, SampleResult.adversarial_sha256):
+            found.update(sha for sha in session.scalars(select(column).distinct()) if sha)
+        for logs in session.scalars(select(Attempt.logs)):
+            found.update(logs.values())
+        return found

@@ -1,0 +1,101 @@
+"""What surrounds every request: an id, a limit on its body, and security headers on the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .db.ids import new_id
+from .errors import TooLarge
+
+BODY_BYTES = 2**20
+"""Most that a request may bring, but for chunks of an upload, which count their own bytes."""
+
+SECURITY = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class Guard:
+    """ASGI middleware: request id, body limit, security headers, and our own crashes.
+
+    ``on_crash`` makes the answer to an exception that nobody handled.
+    """
+
+    def __init__(self, app: ASGIApp, on_crash: Callable[[Request, Exception], Response]) -> None:
+        self.app = app
+        self.on_crash = on_crash
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        number = new_id()
+        scope["tiltyard.request_id"] = number
+        started = False
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = number
+                for name, value in SECURITY.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self._pass_on(scope, receive, send_guarded)
+        except Exception as error:
+            if started:
+                raise
+            answer = self.on_crash(Request(scope), error)
+            await answer(scope, receive, send_guarded)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "PATCH":
+            await self.app(scope, receive, send)
+            return
+        messages = await _read(receive)
+        if messages is None:
+            error = TooLarge(f"the request's body has more than {BODY_BYTES} bytes")
+            problem = error.problem(scope["path"], scope["tiltyard.request_id"])
+            answer = JSONResponse(
+                problem.model_dump(exclude_none=True),
+                error.status,
+                media_type="application/problem+json",
+            )
+            await answer(scope, receive, send)
+            return
+
+        async def receive_again() -> Message:
+            return messages.pop(0) if messages else await receive()
+
+        await self.app(scope, receive_again, send)
+
+
+async def _read(receive: Receive) -> list[Message] | None:
+    """The whole body's messages; None when it is too long."""
+    messages: list[Message] = []
+    size = 0
+    while True:
+        message = await receive()
+        messages.append(message)
+        size += len(message.get("body", b""))
+        if size > BODY_BYTES:
+            return None
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return messages

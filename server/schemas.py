@@ -1,0 +1,420 @@
+"""What the API answers and the web pages show: one set of frozen pydantic models for both.
+
+Conventions: times are UTC; distances are L2 (or the track's norm) on values in [0, 1]; a failed
+attack's distance is ``None`` (JSON has no infinity); fractions lie in [0, 1].
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Kind = Literal["model", "untargeted-attack"]
+Source = Literal["zoo", "image", "package"]
+SandboxKind = Literal["trusted", "docker", "process"]
+SubmissionState = Literal[
+    "uploading", "validating", "accepted", "rejected", "withdrawn", "disqualified"
+]
+JobState = Literal[
+    "blocked",
+    "queued",
+    "leased",
+    "running",
+    "succeeded",
+    "failed_user",
+    "dead",
+    "cancelled",
+]
+JobKind = Literal["validate", "match"]
+RowState = Literal["scored", "playing", "failed"]
+T = TypeVar("T")
+
+
+class View(BaseModel):
+    """Base of everything that leaves the server; immutable, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Interval(View):
+    """A 95 % bootstrap interval, in the unit of the value beside it."""
+
+    lower: float
+    upper: float
+
+
+class ThreatView(View):
+    """What an attack may do: the norm it is judged by, its access and its budget."""
+
+    norm: str
+    epsilon: float | None = Field(None, description="None: any distance, made small")
+    access: str
+    targeted: bool
+    max_queries: int | None
+    quantised: bool
+
+
+class LimitsView(View):
+    """Limits of a track; the unit is the last word of each name, MiB for sizes."""
+
+    start_seconds: float
+    call_seconds: float
+    run_seconds: float
+    memory_mib: int
+    cores: float
+    pids: int
+    tmp_mib: int
+    open_files: int
+    file_mib: int
+    image_mib: int
+    exec_tmp: bool
+    submissions_per_day: int
+
+
+class ImageContract(View):
+    """What an image is on this track: (height, width, channels), always uint8 in 0..255."""
+
+    shape: tuple[int, int, int]
+    dtype: Literal["uint8"] = "uint8"
+    classes: int
+
+
+class TrackView(View):
+    """One track with its rules as data; the CLI and the documents read the same."""
+
+    name: str
+    title: str
+    kind: Kind
+    dataset: str
+    split: str
+    images: int
+    threat: ThreatView
+    limits: LimitsView
+    rank_by: str
+    higher_is_better: bool
+    version: str
+    unit: str = Field(description="unit of the score, such as 'L2 distance'")
+    opponents: int = Field(description="how many of the best entries are opponents, + baselines")
+    opponent_track: str | None = Field(description="the track whose entries are the opponents")
+    image: ImageContract
+    seed: int
+    rules_version: str = Field(description="names all that decides a match's facts")
+    hidden: bool = Field(description="hidden split: images, adversarials and logs never shown")
+
+
+class EntryRef(View):
+    """Enough of a submission to name it and link to it."""
+
+    id: str
+    name: str
+    owner: str
+    kind: Kind
+    track: str
+    baseline: bool
+
+
+class MedianSample(View):
+    """The sample that decides a score: "why this rank"."""
+
+    image_id: str
+    distance: float | None = Field(description="as scored; None where no adversarial was found")
+    failed: bool = Field(description="no adversarial: the worst-case distance was scored")
+    match_id: str
+    opponent: EntryRef
+
+
+class WorstOpponent(View):
+    """The opponent that costs this entry most, by its median distance alone."""
+
+    opponent: EntryRef
+    match_id: str
+    median_distance: float = Field(description="worst-case distances standing in for failures")
+    median_sample: MedianSample
+
+
+class BoardRow(View):
+    """One entry of a board. Rows without a score come last and say why in ``state``/``reason``."""
+
+    rank: int | None = Field(description="ties share one; None without a score")
+    entry: EntryRef
+    score: float | None
+    interval: Interval | None
+    separable: bool | None = Field(
+        description="False: the interval overlaps that of the next row; None for the last scored"
+    )
+    clean_accuracy: float | None = Field(description="models only")
+    worst_opponent: WorstOpponent | None
+    why: MedianSample | None = Field(description="the median sample and the opponent that found it")
+    mean_queries: float | None
+    failed_samples: int = Field(description="attacked samples without an adversarial")
+    matches_done: int
+    matches_expected: int
+    state: RowState
+    reason: str | None = Field(description="why there is no score, in words for everybody")
+    isolated: bool = Field(description="False: some result came from the process sandbox")
+    accepted_at: datetime
+    updated_at: datetime | None
+
+    @property
+    def submission_id(self) -> str:
+        """The submission behind the row (``entry.id``)."""
+        return self.entry.id
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    @property
+    def owner(self) -> str:
+        return self.entry.owner
+
+    @property
+    def baseline(self) -> bool:
+        return self.entry.baseline
+
+
+class BoardView(View):
+    """A board: rows by rank. ``version`` changes with anything shown and is the ETag."""
+
+    track: TrackView
+    version: str
+    rows: list[BoardRow]
+    waiting: int = Field(description="jobs of this track that are queued or running")
+    isolated: bool = Field(description="False: some row holds results of the process sandbox")
+    updated_at: datetime | None
+    last_event_id: int = Field(description="subscribe to events after this one")
+
+
+class CurvePoint(View):
+    """One point of a curve; the meaning of x and y is the curve's."""
+
+    x: float
+    y: float
+
+
+class MatchSummary(View):
+    """The figures of one match, from its samples alone."""
+
+    n: int
+    clean_accuracy: float
+    median_distance: float | None = Field(description="None: more than half of the samples failed")
+    interval: Interval | None
+    mean_queries: float
+    successes: int
+    failures: int
+
+
+class MatchRef(View):
+    """A match in a list."""
+
+    id: str
+    model: EntryRef
+    attack: EntryRef
+    dataset: str
+    state: JobState
+    reason: str | None
+    isolated: bool
+    median_distance: float | None
+    samples: int
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class MatchView(View):
+    """One match with its curves, all computed from the stored samples."""
+
+    id: str
+    model: EntryRef
+    attack: EntryRef
+    dataset: str
+    split: str
+    images: int
+    seed: int
+    rules_version: str
+    tracks: list[str] = Field(description="the boards that this match counts for")
+    threat: ThreatView
+    state: JobState
+    reason: str | None
+    sandbox: list[SandboxKind] = Field(description="where its entries ran, without repeats")
+    isolated: bool
+    hidden: bool
+    summary: MatchSummary | None
+    accuracy_curve: list[CurvePoint] = Field(description="x: distance; y: accuracy left there")
+    query_curve: list[CurvePoint] = Field(
+        description="x: queries; y: median best distance by then (worst case until found)"
+    )
+    created_at: datetime
+    finished_at: datetime | None
+    provenance: dict[str, object]
+
+
+class SampleView(View):
+    """One image of a match, as the referee recorded it."""
+
+    index: int
+    image_id: str
+    clean_label: int
+    predicted: int
+    clean_correct: bool
+    label_name: str | None
+    predicted_name: str | None
+    status: str
+    success: bool
+    distance: float | None
+    distances: dict[str, float] | None
+    queries: int
+    seconds: float
+    adversarial_sha256: str | None = Field(description="artefact: .npy uint8 (H, W, C)")
+    reason: str | None = Field(description="only for the owner of the attack or the model")
+    trace: list[tuple[int, float]] = Field(description="(queries, best distance so far)")
+
+
+class AttemptView(View):
+    """One try at a job, with what the engine said."""
+
+    fence: int
+    worker: str
+    host: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str | None
+    exit_code: int | None
+    oom: bool
+    provenance: dict[str, object]
+
+
+class JobView(View):
+    """A job and why it waits."""
+
+    id: str
+    kind: JobKind
+    state: JobState
+    submission_id: str
+    submission_name: str
+    match_id: str | None
+    attempt: int
+    position: int | None = Field(description="1 = next; None when it does not wait")
+    waits_for: str | None = Field(description="why it waits, in words")
+    reason: str | None
+    cancel_requested: bool
+    created_at: datetime
+    run_after: datetime | None
+    deadline: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class SubmissionView(View):
+    """A submission: state, reason and position in the queue. Reasons are for its owner."""
+
+    id: str
+    name: str
+    owner: str
+    track: str
+    kind: Kind
+    source: Source
+    state: SubmissionState
+    reason: str | None
+    sha256: str | None
+    baseline: bool
+    position: int | None
+    jobs: list[JobView]
+    created_at: datetime
+    updated_at: datetime
+    accepted_at: datetime | None
+
+
+class EntryView(View):
+    """The page of one entry: provenance, row, and all matches."""
+
+    ref: EntryRef
+    state: SubmissionState
+    source: Source
+    spec: str | None = Field(description="zoo entries: what `tiltyard play` takes")
+    sha256: str | None
+    rules_version: str
+    row: BoardRow | None
+    matches: list[MatchRef]
+    isolated: bool
+    attempts: list[AttemptView] = Field(description="empty unless the viewer owns the entry")
+    reason: str | None = Field(description="None unless the viewer owns the entry")
+    created_at: datetime
+    accepted_at: datetime | None
+
+
+class QueueView(View):
+    """Everything that waits or runs, next first."""
+
+    queued: int
+    running: int
+    workers: int
+    jobs: list[JobView]
+
+
+class EventView(View):
+    """One line of the audit log and of the live feeds."""
+
+    id: int
+    kind: str
+    track: str | None
+    submission_id: str | None
+    payload: dict[str, object]
+    created_at: datetime
+
+
+class UploadView(View):
+    """A resumable upload: send the bytes from ``offset`` on."""
+
+    id: str
+    length: int
+    offset: int
+    sha256: str | None = Field(description="of the whole, once complete")
+    expires_at: datetime
+
+
+class SubmissionRequest(View):
+    """Body of POST /submissions."""
+
+    track: str
+    name: str = Field(min_length=1, max_length=80)
+    upload: str = Field(description="id of a complete upload")
+
+
+class LogsView(View):
+    """What a submission's program printed, attempt after attempt."""
+
+    text: str
+    next: int = Field(description="give this as ?after= to read on from here")
+
+
+class Page(View, Generic[T]):
+    """One page of a list; ``next`` is the cursor of the following one."""
+
+    items: list[T]
+    next: str | None
+
+
+class HealthView(View):
+    """What this server is and which safeguards its sandbox has."""
+
+    status: Literal["ok", "degraded"]
+    version: str
+    database: str
+    migration: str | None
+    workers: int
+    sandbox: dict[str, object]
+    warnings: list[str]
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details; ``detail`` says what was got, what was wanted and the mend."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    errors: list[dict[str, object]] | None = None
