@@ -1,0 +1,251 @@
+"""The isolated provider: every entry in a container without any IP network.
+
+A trusted gateway container runs with `--network none`; the participant's container joins its
+network namespace and so sees loopback only. One unix socket, in a folder that only gateways see,
+connects the gateway with this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import APIError, ImageNotFound, NotFound
+
+from . import images, self_check
+from .base_image import IMAGE as BASE_IMAGE
+from .docker_sandbox import DockerSandbox
+from .engine_errors import engine_errors
+from .errors import EngineFailed, PackageRefused, Role
+from .types import App, Current, Labels, Limits, Package, Sandbox
+
+logger = logging.getLogger(__name__)
+
+GATEWAY_SOURCES = Path(__file__).parent / "gateway"
+GATEWAY_REPOSITORY = "tiltyard/gateway"
+ENGINE_SECONDS = 120
+LOAD_SECONDS = 1800
+
+
+class DockerProvider:
+    """Sandboxes on a Docker engine.
+
+    Args:
+        instance: names this server among others on the same engine; its reaper touches only its
+            own containers.
+        sockets: folder for the sockets. When this process is itself in a container, it must be a
+            bind mount of a folder with the same path on the host. By default a temporary one.
+        runtime: OCI runtime, such as "runsc"; the engine's default when None.
+
+    Raises:
+        EngineFailed: no engine answers, or it has no such runtime.
+    """
+
+    name = "docker"
+    isolated = True
+
+    def __init__(
+        self, instance: str, *, sockets: Path | None = None, runtime: str | None = None
+    ) -> None:
+        self.instance = instance
+        self.runtime = runtime
+        self._building = threading.Lock()
+        self._own_sockets = sockets is None
+        with engine_errors("reach the engine"):
+            self.api: Any = docker.from_env(version="auto", timeout=ENGINE_SECONDS).api
+            info, version = self.api.info(), self.api.version()
+        self.engine = self_check.read(info, version, runtime)
+        if runtime is not None and runtime not in self.engine.runtimes:
+            raise EngineFailed(
+                f"the engine has no runtime {runtime!r}, it has {', '.join(self.engine.runtimes)}"
+            )
+        for text in self.engine.missing:
+            logger.warning("this Docker host lacks %s", text)
+        self.sockets = Path(tempfile.mkdtemp(prefix="tiltyard-")) if sockets is None else sockets
+        self._check_sockets()
+
+    def facts(self) -> dict[str, Any]:
+        return {"provider": self.name, "isolated": self.isolated, **self.engine.to_json()}
+
+    def inspect(self, path: Path, limits: Limits) -> Package:
+        try:
+            image = images.check(path, limits.image_mib)
+            packed = path.stat().st_size
+        except OSError as error:
+            raise EngineFailed(f"the package can't be read: {error}") from error
+        machine = images.MACHINES.get(self.engine.architecture, self.engine.architecture)
+        if image.architecture != machine:
+            raise PackageRefused(
+                f"the image is built for {image.architecture}, this server runs {machine}",
+                f"build it with `docker build --platform linux/{machine}`",
+            )
+        return Package("image", image.digest, path, packed, image.unpacked)
+
+    def load(self, path: Path, limits: Limits, *, digest: str | None = None) -> Package:
+        if digest is not None and self._loaded(digest):
+            return Package("image", digest, path, path.stat().st_size, 0)
+        package = self.inspect(path, limits)
+        if not self._loaded(package.digest):
+            with engine_errors("load an image"):
+                self._load(path, limits, package)
+        return package
+
+    def forget(self, digest: str) -> None:
+        with engine_errors("remove an image"), contextlib.suppress(NotFound):
+            self.api.remove_image(images.tag(digest), force=False, noprune=False)
+
+    def open(
+        self,
+        package: Package,
+        role: Role,
+        *,
+        labels: Labels,
+        limits: Limits,
+        environment: Mapping[str, str] | None = None,
+        referee: App | None = None,
+        gpus: int = 0,
+    ) -> Sandbox:
+        if package.form != "image":
+            raise PackageRefused(
+                "the docker sandbox runs images, got a source package",
+                "build the image and send it: `tiltyard submit` does so where Docker is installed",
+            )
+        if (role == "attack") != (referee is not None):
+            raise ValueError("an attack needs a referee, a model has none")
+        return DockerSandbox(self, package, labels, role, limits, environment, referee, gpus)
+
+    def reap(self, current: Current) -> list[str]:
+        mine = {"label": [f"tiltyard.instance={self.instance}"]}
+        removed = []
+        with engine_errors("look for leftovers"):
+            found = [(c["Names"][0].lstrip("/"), c["Labels"], c["Id"])
+                     for c in self.api.containers(all=True, filters=mine)]  # fmt: skip
+            networks = [(n["Name"], n["Labels"], n["Id"]) for n in self.api.networks(filters=mine)]
+            listed = self.api.volumes(filters=mine)["Volumes"] or []
+            volumes = [(v["Name"], v["Labels"], v["Name"]) for v in listed]
+            folders = list(self.sockets.iterdir()) if self.sockets.is_dir() else []
+            live = {(job, str(fence)) for job, fence in current()}
+            for things, remove in (
+                (found, self.remove_container),
+                (networks, self.api.remove_network),
+                (volumes, self.api.remove_volume),
+            ):
+                for name, labels, identity in things:
+                    if _leftover(labels, live):
+                        with contextlib.suppress(NotFound):
+                            remove(identity)
+                            removed.append(name)
+        for folder in folders:
+            with contextlib.suppress(OSError, ValueError):
+                if _leftover(json.loads((folder / "labels.json").read_text()), live):
+                    shutil.rmtree(folder)
+        return removed
+
+    def close(self) -> None:
+        self.api.close()
+        if self._own_sockets:
+            shutil.rmtree(self.sockets, ignore_errors=True)
+
+    # For DockerSandbox.
+
+    def gateway_image(self) -> str:
+        """The gateway's image; built when it is missing. Its tag names its sources."""
+        sources = {
+            name: (GATEWAY_SOURCES / name).read_bytes() for name in ("Dockerfile", "gateway.py")
+        }
+        digest = hashlib.sha256(repr(sorted(sources.items())).encode()).hexdigest()[:16]
+        reference = f"{GATEWAY_REPOSITORY}:{digest}"
+        with self._building, engine_errors("build the gateway"):
+            if not self._present(reference):
+                self._build(reference, sources)
+        return reference
+
+    def image(self, package: Package, limits: Limits) -> tuple[str, list[str]]:
+        """The reference of a loaded package and its VOLUMEs; loads it again when it was lost."""
+        reference = images.tag(package.digest)
+        with engine_errors("look up an image"):
+            try:
+                found = self.api.inspect_image(reference)
+            except ImageNotFound:
+                self.load(package.path, limits)
+                found = self.api.inspect_image(reference)
+        return reference, sorted(found["Config"].get("Volumes") or {})
+
+    def remove_container(self, identity: str) -> None:
+        """Kill and remove; its anonymous volumes too. One that is gone or going is fine."""
+        try:
+            self.api.remove_container(identity, v=True, force=True)
+        except APIError as error:
+            if error.status_code not in (404, 409):
+                raise
+
+    def _check_sockets(self) -> None:
+        self.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state = self.sockets.stat()
+        if state.st_uid != os.getuid() or state.st_mode & 0o022:
+            raise EngineFailed(f"{self.sockets} must belong to this user and be closed to others")
+
+    def _present(self, reference: str) -> bool:
+        try:
+            self.api.inspect_image(reference)
+        except ImageNotFound:
+            return False
+        return True
+
+    def _loaded(self, digest: str) -> bool:
+        with engine_errors("look up an image"):
+            return self._present(images.tag(digest))
+
+    def _load(self, path: Path, limits: Limits, package: Package) -> None:
+        loading = docker.from_env(version=self.engine.api_version, timeout=LOAD_SECONDS).api
+        with contextlib.closing(loading):
+            for line in loading.load_image(images.rewritten(path, limits.image_mib), quiet=True):
+                if "error" in line:
+                    raise PackageRefused(
+                        f"the engine can't load the image: {line['error']}",
+                        "make it with `docker save NAME`",
+                    )
+        if not self._loaded(package.digest):
+            raise EngineFailed(f"the engine loaded {path.name} and does not have it")
+
+    def _build(self, reference: str, sources: Mapping[str, bytes]) -> None:
+        if not self._present(BASE_IMAGE):
+            raise EngineFailed(
+                f"the base image {BASE_IMAGE} is missing; run `python -m server.sandbox.base_image`"
+            )
+        context = io.BytesIO()
+        with tarfile.open(fileobj=context, mode="w") as archive:
+            for name, data in sources.items():
+                info = tarfile.TarInfo(name)
+                info.size, info.mode = len(data), 0o644
+                archive.addfile(info, io.BytesIO(data))
+        context.seek(0)
+        output = []
+        for line in self.api.build(
+            fileobj=context, custom_context=True, tag=reference, rm=True, forcerm=True, decode=True
+        ):
+            output.append(line.get("stream") or line.get("error") or "")
+            if "error" in line:
+                raise EngineFailed(f"the gateway image can't be built: {''.join(output[-5:])}")
+
+
+def _leftover(labels: Mapping[str, str], live: set[tuple[str, str]]) -> bool:
+    owner = labels.get("tiltyard.job", ""), labels.get("tiltyard.fence", "")
+    try:
+        deadline = float(labels.get("tiltyard.deadline", "0"))
+    except ValueError:
+        return True
+    return owner not in live or deadline < time.time()
