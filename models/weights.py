@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,12 @@ def load_foreign(path: Path, sha256: str) -> dict[str, Tensor]:
     Read with `weights_only=True`, so that not even the known file can run code.
     """
     data = _read(path, sha256, mend="install the published package again")
-    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UsageError(f"{path} holds more than plain tensors, which is never read") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UsageError(f"{path} holds {type(state).__name__}, wanted a dict of tensors")
+        raise UsageError(f"{path} holds more than plain tensors, or none; wanted a dict of them")
     return state
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -54,6 +55,7 @@ def train(
     target = _target(out, name, dataset, recipe.training, tiny)
     train_data, test_data = load_dataset(dataset, "train"), load_dataset(dataset, "test")
     _check_fit(name, zoo, train_data)
+    _check_writable(target)
 
     import torch
     from safetensors.torch import save
@@ -148,6 +150,18 @@ def _target(out: Path | None, name: str, dataset: str, training: str, tiny: bool
     if out.suffix != ".safetensors":
         raise UserError(f"--out is {out}; wanted a file that ends in .safetensors")
     return out
+
+
+def _check_writable(target: Path) -> None:
+    """Before minutes of training, not after."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {target.parent} ({error.strerror}); give another file by --out"
+        ) from error
 
 
 def _check_fit(name: str, zoo: ModuleType, data: Dataset) -> None:
