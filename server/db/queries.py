@@ -267,7 +267,8 @@ def _ranked(rows: list[views.BoardRow], *, higher_is_better: bool) -> list[views
         ),
     )
     done: list[views.BoardRow] = []
-    for row, following in zip(ordered, [*ordered[1:], None], strict=True):
+    for position, row in enumerate(ordered):
+        following = ordered[position + 1] if position + 1 < len(ordered) else None
         separable = None
         if following is not None and row.interval and following.interval:
             separable = (

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import tarfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 
 from bench.tracks.types import Track
-from server import rules
-from server.db import migrations
+from server import accounts, lifecycle, rules
+from server.db import migrations, queries
 from server.db.engine import Database
+from server.db.tables import Account, Job, Match, SampleResult, Submission
+from server.db.writes import insert_ignore
 from server.sandbox import base_image, images
 from server.sandbox.docker import DockerProvider
 from server.sandbox.process import ProcessProvider
 from server.sandbox.types import Limits, Package, Provider
+from server.schemas import BoardRow, JobState, Kind, SandboxKind, SubmissionState
 
 HOSTILE = Path(__file__).parent / "hostile"
 
@@ -60,6 +65,130 @@ def tracks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Track]:
     }
     monkeypatch.setattr(rules, "tracks", lambda: small)
     return small
+
+
+class World:
+    """Entries and facts put into a database directly, as a worker would have left them."""
+
+    def __init__(self, database: Database, tracks: dict[str, Track]) -> None:
+        self.database = database
+        self.tracks = {track.kind: track for track in tracks.values()}
+        self.version = rules.rules_version(self.tracks["model"])
+        self._numbers = itertools.count()
+
+    def account(self, name: str = "ada", role: str = "participant") -> str:
+        """The id of an account, made on first use."""
+        with self.database.write() as session:
+            found = session.scalars(select(Account).filter_by(name=name)).one_or_none()
+            return (found or accounts.create_user(session, name, role)).id
+
+    def entry(self, kind: Kind, owner: str = "ada", state: SubmissionState = "accepted") -> str:
+        """The id of a new entry; owner "baseline" makes a baseline."""
+        zoo = owner == accounts.BASELINE
+        if zoo:
+            with self.database.write() as session:
+                account = accounts.baseline_account(session).id
+        else:
+            account = self.account(owner)
+        number = next(self._numbers)
+        row = Submission(
+            account_id=account,
+            name=f"{kind} {number}",
+            track=self.tracks[kind].name,
+            kind=kind,
+            source="zoo" if zoo else "image",
+            spec=f"spec{number}" if zoo else None,
+            state=state,
+            accepted_at=1000.0 + number,
+        )
+        with self.database.write() as session:
+            session.add(row)
+            session.flush()
+            return row.id
+
+    def settle(self) -> None:
+        """Bring matches and boards into line, as accepting an entry does."""
+        with self.database.write() as session:
+            lifecycle.settle(session, self.version)
+
+    def match(self, model: str, attack: str) -> str:
+        """The id of the scheduled match of two entries."""
+        with self.database.read() as session:
+            found = select(Match.id).filter_by(model_id=model, attack_id=attack)
+            return session.scalars(found).one()
+
+    def job(self, match: str) -> str:
+        """The id of the newest job of a match."""
+        with self.database.read() as session:
+            found = select(Job.id).filter_by(match_id=match).order_by(Job.repeat.desc())
+            return session.scalars(found.limit(1)).one()
+
+    def play(
+        self,
+        model: str,
+        attack: str,
+        distances: Sequence[float | None],
+        *,
+        sandbox: SandboxKind = "docker",
+        queries: int = 10,
+    ) -> str:
+        """Record a finished match: 0 is a clean error, None a failure (worst case 20)."""
+        match = self.match(model, attack)
+        job = self.job(match)
+        rows = [
+            {
+                "match_id": match,
+                "sample": index,
+                "rules_version": self.version,
+                "image_id": f"mnist5k-{index:05}",
+                "clean_label": 7,
+                "predicted": 1 if distance == 0 else 7,
+                "clean_correct": distance != 0,
+                "success": bool(distance),
+                "distance": distance,
+                "worst_case": 20.0,
+                "distances": None,
+                "queries": 0 if distance == 0 else queries,
+                "seconds": 0.1,
+                "status": "failed" if distance is None else "success" if distance else "clean_error",
+                "reason": "secret reason" if distance is None else None,
+                "adversarial_sha256": None,
+                "trace": [[5, distance]] if distance else [],
+                "sandbox": sandbox,
+                "job_id": job,
+                "fence": 1,
+            }
+            for index, distance in enumerate(distances)
+        ]
+        with self.database.write() as session:
+            insert_ignore(session, SampleResult, rows)
+            session.execute(update(Job).where(Job.id == job).values(state="succeeded"))
+        self.settle()
+        return match
+
+    def end(self, match: str, state: JobState, fault: str | None = None) -> None:
+        """End a match's job without a result."""
+        values = {"state": state, "fault_id": fault, "reason": "secret reason"}
+        with self.database.write() as session:
+            session.execute(update(Job).where(Job.id == self.job(match)).values(**values))
+        self.settle()
+
+    def board(self, kind: Kind) -> list[BoardRow]:
+        """The rows of a board."""
+        with self.database.read() as session:
+            return queries.board(session, self.tracks[kind].name).rows
+
+    def token(self, name: str = "ada", scope: str = "submit", role: str = "participant") -> str:
+        """A new token of an account."""
+        self.account(name, role)
+        with self.database.write() as session:
+            return accounts.create_token(session, name, scope)
+
+
+@pytest.fixture
+def world(sqlite: Database, tracks: dict[str, Track]) -> World:
+    """A world on SQLite."""
+    return World(sqlite, tracks)
 
 
 @contextmanager
