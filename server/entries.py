@@ -93,7 +93,7 @@ class ContainerModel:
 
     def __call__(self, images: Tensor) -> Tensor:
         """One-hot logits (N, K) float32 for images (N, C, H, W) float32 in [0, 1]."""
-        labels = [self._labels(part) for part in images.split(CALL_IMAGES)]
+        labels = [self._labels(part) for part in images.split(CALL_IMAGES) if len(part)]
         found = torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64)
         return torch.nn.functional.one_hot(found, self._classes).float().to(images.device)
 

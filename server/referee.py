@@ -34,7 +34,7 @@ MOST_IMAGES: Final = 1024
 
 FREE_CLAIMS: Final = 20
 """Images a sample may hand in that were never asked about. The verdict on them is not counted as
-a query, so there must be few; an image that predict found adversarial may always be handed in."""
+a query, so there must be few; what was asked by predict may be handed in at any time."""
 
 NPY: Final = "application/x-npy"
 HELLO: Final = """Tiltyard's referee. An attack asks:
@@ -66,6 +66,10 @@ class Refused(Exception):
         self.status = status
         self.reason = reason
         self.fields = fields
+
+
+class _Gone(Exception):
+    """The client has closed the connection in the middle of a request."""
 
 
 class Referee:
@@ -108,7 +112,7 @@ class Referee:
         self._until = time.monotonic() + seconds
         self._pixels = to_pixels(images)
         self._shape = self._pixels.shape[1:]
-        self._found: set[int] = set()
+        self._asked: set[int] = set()
         self._claims = [0] * len(images)
         # Room for float64, so that its author is told so instead of "too large".
         self.largest_body = wire.HEADER_BYTES + 8 * MOST_IMAGES * math.prod(self._shape)
@@ -121,7 +125,10 @@ class Referee:
     ) -> None:
         if scope["type"] != "http":
             return
-        body = await self._read(receive)
+        try:
+            body = await self._read(receive)
+        except _Gone:
+            return
         answer = self.answer(scope["method"], scope["path"], scope["query_string"].decode(), body)
         headers = {"content-type": answer.kind, "content-length": str(len(answer.body))}
         pairs = [(k.encode(), v.encode()) for k, v in (headers | dict(answer.headers)).items()]
@@ -144,14 +151,13 @@ class Referee:
             return self._ended()
 
     async def _read(self, receive: Callable[[], Awaitable[Message]]) -> bytes | None:
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            return body if len(body) <= self.largest_body else None
-        parts, size = [body], len(body)
-        while message.get("more_body"):
+        """The whole body; None when it is too large. Raises _Gone when the client is."""
+        parts, size, more = [], 0, True
+        while more:
             message = await receive()
-            part = message.get("body", b"")
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            part, more = message.get("body", b""), message.get("more_body", False)
             size += len(part)
             if size <= self.largest_body:  # the rest is read and dropped, to answer with a reason
                 parts.append(part)
@@ -212,8 +218,7 @@ class Referee:
             labels = self._oracle.labels(to_images(pixels), index)
         except BudgetExhausted as spent:
             raise self._exhausted(spent.rows[0]) from spent
-        for i in self._criterion.holds(labels, index).nonzero().flatten().tolist():
-            self._found.add(_key(rows[i], pixels[i]))
+        self._asked.update(map(_key, rows, pixels))
         remaining = self._oracle.remaining()[index].tolist()
         header = {"x-tiltyard-remaining": ",".join(map(str, remaining))}
         return Answer(200, wire.dumps(labels.numpy()), NPY, header)
@@ -225,7 +230,7 @@ class Referee:
             raise self._complaint(
                 [row], "the stored image is the unchanged clean image; store one that differs"
             )
-        if _key(row, pixels) not in self._found:
+        if _key(row, pixels) not in self._asked:
             self._claims[row] += 1
             if self._claims[row] > FREE_CLAIMS:
                 raise self._complaint(

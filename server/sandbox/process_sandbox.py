@@ -70,7 +70,8 @@ class ProcessSandbox(BaseSandbox):
             work, tmp = self._folder / "submission", self._folder / "tmp"
             shutil.copytree(unpacked, work)
             tmp.mkdir()
-            sock = socket.socket(socket.AF_INET)
+            # asyncio sets TCP_NODELAY only where the protocol is named; without it: 40 ms a query.
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             sock.bind(("127.0.0.1", 0))
             port = int(sock.getsockname()[1])
             if self._referee is not None:
