@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SERIES = ("#0b6bb5", "#b5520b", "#2b7a3d", "#8a3ea8", "#a3273f", "#0f7c80", "#7a6212", "#5a5f73")
 """Light theme's colours of the series; the dark theme's are in tiltyard.css."""
 
+MARGIN = 55
+"""What the y axis of a line chart takes; a chart without one is that much wider."""
+
 DASHES = ([1, 0], [7, 3], [2, 2], [10, 3, 2, 3], [4, 2], [12, 4], [1, 3], [6, 2, 1, 2, 1, 2])
 """Dash patterns; a ninth series repeats the colours and shifts the dashes by one."""
 
@@ -136,7 +139,9 @@ def spread_chart(spreads: tuple[Spread, ...], norm: str, title: str = "") -> str
         )
         .encode(x=x, y=y),
         alt.Chart(alt.Data(values=labels))
-        .mark_text(align="left", dx=4, dy=8 - 20 * lines, fontSize=13, color=_TEXT, limit=WIDTH)
+        .mark_text(
+            align="left", dx=4, dy=8 - 20 * lines, fontSize=13, color=_TEXT, limit=WIDTH + MARGIN
+        )
         .encode(x=alt.value(0), y=y, text="text:N"),
     )
     chart = layers.properties(
@@ -168,13 +173,15 @@ def _lines(
 
     names = [curve.name for curve in curves]
     values = [{"name": curve.name, "x": x, "y": y} for curve in curves for x, y in curve.points]
-    decades = [10.0**power for power in range(math.ceil(math.log10(x_domain[1])) + 1)]
+    parts = (1, 2, 5) if x_domain[1] <= 100 else (1,)
+    decades = [p * 10.0**d for d in range(math.ceil(math.log10(x_domain[1])) + 1) for p in parts]
     legend = alt.Legend(
         title=None,
         orient="bottom",
         columns=1,
         labelLimit=WIDTH - 40,
-        labelExpr=f"length(datum.label) > {LABEL_LETTERS} ? split(datum.label, ' / ') : datum.label",
+        labelExpr=f"length(datum.label) > {LABEL_LETTERS}"
+        " ? split(datum.label, ' / ') : datum.label",
         symbolSize=520,
     )
     chart = (

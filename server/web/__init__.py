@@ -1,0 +1,1 @@
+"""The pages: rendered on the server, live where the browser can, whole without JavaScript."""

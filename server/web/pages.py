@@ -1,0 +1,160 @@
+"""The routes of the pages. All are GET, change nothing, and show what anybody may see."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse
+from sqlalchemy.orm import Session
+
+from bench.errors import TiltyardError
+from bench.reports import images
+from bench.reports.components import Sample
+
+from ..api.deps import CurrentActor, CurrentState, ReadSession
+from ..db import queries
+from ..db.views import HIDDEN_NAME
+from ..errors import NotFound
+from ..schemas import MatchRef, SubmissionState
+from . import show
+from .render import STATIC, page
+
+router = APIRouter(include_in_schema=False)
+
+GALLERY = 12
+"""Samples that a match page shows at first."""
+MATRIX = 2000
+"""Matches that a heat table looks through at most, newest first."""
+KINDS = ("board", "submission.cancel", *(f"submission.{s}" for s in get_args(SubmissionState)))
+"""Events of a track after which its board is fetched again."""
+FOR_EVER = "public, max-age=31536000, immutable"
+
+
+@router.get("/")
+def index(request: Request, session: ReadSession) -> HTMLResponse:
+    """All tracks with the top of their boards."""
+    boards = [queries.board(session, track.name) for track in queries.tracks(session)]
+    return page(request, "index.html", boards=boards, here="boards")
+
+
+@router.get("/boards/{track}")
+def board(request: Request, track: str, session: ReadSession) -> HTMLResponse:
+    """One board, live where the browser can."""
+    context = _board(session, track)
+    return page(request, "board.html", here="boards", kinds=KINDS, **context)
+
+
+@router.get("/boards/{track}/table")
+def board_table(request: Request, track: str, session: ReadSession) -> HTMLResponse:
+    """The live part of a board page alone: what the script swaps in."""
+    return page(request, "_board.html", **_board(session, track))
+
+
+@router.get("/boards/{track}/matrix")
+def matrix(request: Request, track: str, session: ReadSession) -> HTMLResponse:
+    """Every model of a track against every attack, by median distance."""
+    view = queries.track(session, track)
+    table = show.matrix(_matches(session, track))
+    return page(request, "matrix.html", track=view, matrix=table, here="boards")
+
+
+@router.get("/matches/{match_id}")
+def match(
+    request: Request,
+    match_id: str,
+    session: ReadSession,
+    state: CurrentState,
+    actor: CurrentActor,
+    gallery: Annotated[Literal["some", "all"], Query()] = "some",
+) -> HTMLResponse:
+    """One match: facts, curves, pictures, samples."""
+    view = queries.match(session, match_id, actor)
+    samples = [] if view.hidden else queries.samples(session, match_id, actor)
+    entries: list[Sample] = []
+    total, note = 0, ""
+    try:
+        most = GALLERY if gallery == "some" else None
+        entries, total = show.gallery(view, samples, state.store, most)
+    except (TiltyardError, FileNotFoundError) as error:
+        note = f"The pictures cannot be shown here: {error}"
+    return page(
+        request,
+        "match.html",
+        match=view,
+        samples=samples,
+        charts=show.match_charts(view, samples),
+        gallery=entries,
+        gallery_total=total,
+        gallery_note=note,
+        here="",
+    )
+
+
+@router.get("/matches/{match_id}/images/{sample}/{kind}.png")
+def image(
+    match_id: str,
+    sample: int,
+    kind: Literal["original", "perturbation", "adversarial"],
+    session: ReadSession,
+    state: CurrentState,
+    actor: CurrentActor,
+) -> Response:
+    """A picture of a sample. Facts never change, so neither does what this address answers."""
+    view = queries.match(session, match_id, actor)
+    found = [] if view.hidden else queries.samples(session, match_id, actor)
+    chosen = next((s for s in found if s.index == sample), None)
+    if chosen is None or chosen.adversarial_sha256 is None:
+        raise NotFound(f"match {match_id} shows no picture of a sample {sample}")
+    try:
+        original, adversarial = show.arrays(view, chosen, state.store)
+    except (TiltyardError, FileNotFoundError, KeyError) as error:
+        raise NotFound(f"the picture cannot be shown here: {error}") from error
+    if kind == "perturbation":
+        pixels, _ = images.perturbation(original, adversarial)
+    else:
+        pixels = original if kind == "original" else adversarial
+    return Response(images.png(pixels), media_type="image/png", headers={"Cache-Control": FOR_EVER})
+
+
+@router.get("/entries/{submission_id}")
+def entry(
+    request: Request, submission_id: str, session: ReadSession, actor: CurrentActor
+) -> HTMLResponse:
+    """One entry: where it comes from, how it stands, whom it has met."""
+    view = queries.entry(session, submission_id, actor)
+    return page(request, "entry.html", entry=view, here="")
+
+
+@router.get("/queue")
+def queue(request: Request, session: ReadSession, state: CurrentState) -> HTMLResponse:
+    """What is being played, what comes next, and why the rest waits."""
+    workers = state.settings.workers
+    view = queries.queue(session, workers)
+    return page(request, "queue.html", queue=view, hidden_name=HIDDEN_NAME, here="queue")
+
+
+@router.get("/static/{name}")
+def static(name: str) -> Response:
+    """A style sheet or script; its address carries a fingerprint, so it may be kept for ever."""
+    if name not in STATIC:
+        raise NotFound(f"there is no static file {name!r}")
+    path, media_type = STATIC[name]
+    return Response(path.read_bytes(), media_type=media_type, headers={"Cache-Control": FOR_EVER})
+
+
+def _board(session: Session, track: str) -> dict[str, Any]:
+    view = queries.board(session, track)
+    return {"board": view, "matrix": show.matrix(_matches(session, track))}
+
+
+def _matches(session: Session, track: str) -> list[MatchRef]:
+    found: list[MatchRef] = []
+    after: str | None = None
+    while len(found) < MATRIX:
+        answer = queries.matches(session, track=track, after=after, limit=100)
+        found += answer.items
+        after = answer.next
+        if after is None:
+            break
+    return found

@@ -1,0 +1,172 @@
+"""The pages in a real Chromium, against the real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+if TYPE_CHECKING:
+    from .conftest import World
+
+MODEL_TRACK = "mnist5k-robust-model"
+BOARD = f"/boards/{MODEL_TRACK}"
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server_url: str) -> Iterator[Page]:
+    """A page whose console must stay silent."""
+    context = browser.new_context(base_url=server_url, viewport={"width": 1280, "height": 900})
+    made = context.new_page()
+    made.set_default_timeout(30_000)
+    said: list[str] = []
+
+    def listen(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            said.append(message.text)
+
+    made.on("console", listen)
+    made.on("pageerror", lambda error: said.append(str(error)))
+    yield made
+    context.close()
+    assert said == []
+
+
+def names(page: Page) -> list[str]:
+    return page.locator("#board tbody th a").all_inner_texts()
+
+
+def test_a_result_appears_on_the_open_board_by_itself(world: World, page: Page) -> None:
+    world.play()
+    page.goto(BOARD)
+    expect(page.locator("#live-state")).to_have_text("live")
+    assert names(page) == ["small_cnn", "small_cnn:training=pgd"]
+    page.evaluate("window.sameDocument = true")
+    world.enter("Ridgeline", MODEL_TRACK)
+    row = page.locator("#board tbody tr", has_text="Ridgeline")
+    expect(row).to_contain_text("0 of 2 matches", timeout=30_000)
+    world.play(strength=3)
+    expect(page.locator("#board tbody tr").first).to_contain_text("Ridgeline", timeout=30_000)
+    expect(page.locator("#live-said")).to_contain_text("Board updated: Ridgeline")
+    expect(page.locator("#live-said")).to_contain_text("Ridgeline leads with")
+    expect(page.locator(".matrix tbody th").first).to_have_text("Ridgeline")
+    assert page.evaluate("window.sameDocument") is True
+
+
+def test_a_paused_board_waits_until_it_is_resumed(world: World, page: Page) -> None:
+    world.play()
+    page.goto(BOARD)
+    expect(page.locator("#live-state")).to_have_text("live")
+    page.get_by_role("button", name="Pause updates").click()
+    expect(page.locator("#live-state")).to_have_text("paused")
+    world.enter("Ridgeline", MODEL_TRACK)
+    page.wait_for_timeout(700)  # several times the server's and the script's pauses
+    assert "Ridgeline" not in names(page)
+    page.get_by_role("button", name="Resume updates").click()
+    expect(page.locator("#board")).to_contain_text("Ridgeline", timeout=30_000)
+
+
+def test_a_board_sorts_by_keyboard_and_stays_sorted_over_updates(world: World, page: Page) -> None:
+    world.play()
+    page.goto(BOARD)
+    expect(page.locator("#live-state")).to_have_text("live")
+    page.get_by_role("button", name="Entry").focus()
+    page.keyboard.press("Enter")
+    head = page.locator("#board thead th", has_text="Entry")
+    expect(head).to_have_attribute("aria-sort", "ascending")
+    page.keyboard.press("Enter")
+    expect(head).to_have_attribute("aria-sort", "descending")
+    assert names(page) == ["small_cnn:training=pgd", "small_cnn"]
+    world.enter("zebra", MODEL_TRACK)
+    expect(page.locator("#board tbody tr").first).to_contain_text("zebra", timeout=30_000)
+    expect(page.locator("#board thead th", has_text="Entry")).to_have_attribute(
+        "aria-sort", "descending"
+    )
+    assert page.evaluate("document.activeElement.textContent") == "Entry"
+    page.get_by_role("button", name="Score").click()
+    expect(page.locator("#board thead th", has_text="Entry")).not_to_have_attribute(
+        "aria-sort", "descending"
+    )
+    assert names(page)[-1] == "zebra"  # without a score: last, whichever way
+
+
+def test_everything_works_without_javascript(
+    world: World, browser: Browser, server_url: str
+) -> None:
+    world.play()
+    context = browser.new_context(base_url=server_url, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/")
+    page.get_by_role("link", name="Robust models on MNIST (5,000)").click()
+    expect(page.locator("#board tbody tr")).to_have_count(2)
+    expect(page.locator("#live-bar")).to_be_hidden()
+    expect(page.locator("#board thead button")).to_have_count(0)
+    page.locator("#board tbody tr").first.get_by_role("link", name="boundary").click()
+    expect(page.locator("h1")).to_contain_text("against boundary")
+    expect(page.get_by_role("img", name="Robust accuracy against epsilon (L2)")).to_be_visible()
+    page.locator("details summary").first.click()
+    expect(page.locator("details table").first).to_be_visible()
+    page.locator("main").get_by_role("link", name="small_cnn").first.click()
+    expect(page.locator("h2", has_text="Provenance")).to_be_visible()
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_page_scrolls_sideways(world: World, page: Page, width: int, scheme: str) -> None:
+    world.play()
+    world.enter("an entry with a name of unusual length by a team of many words", MODEL_TRACK)
+    world.enter("Unbreakablenamewithoutanyspaceinitwhatsoeverforfortyletters", MODEL_TRACK)
+    world.play(sandbox="process")
+    world.enter("waiting", MODEL_TRACK)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    match = world.match_id("small_cnn", "boundary")
+    entry = world.entry_id("small_cnn")
+    for path in ("/", BOARD, f"{BOARD}/matrix", f"/matches/{match}", f"/entries/{entry}", "/queue"):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") == width, path
+
+
+def test_pictures_of_the_gallery_load_and_are_not_smoothed(world: World, page: Page) -> None:
+    world.play()
+    page.goto(f"/matches/{world.match_id('small_cnn', 'boundary')}")
+    pictures = page.locator(".gallery img")
+    assert pictures.count() == 18
+    for index in range(18):
+        pictures.nth(index).scroll_into_view_if_needed()
+        expect(pictures.nth(index)).to_have_js_property("naturalWidth", 28)
+    drawn = pictures.first.evaluate("image => getComputedStyle(image).imageRendering")
+    assert drawn == "pixelated"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1440])
+def test_axe_finds_nothing_on_any_page(world: World, page: Page, width: int, scheme: str) -> None:
+    world.play()
+    world.enter("Ridgeline", MODEL_TRACK)
+    world.play(sandbox="process")
+    world.enter("crashy", MODEL_TRACK)
+    world.fail("exit code 1")
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    match = world.match_id("Ridgeline", "boundary")
+    entry = world.entry_id("Ridgeline")
+    for path in ("/", BOARD, f"{BOARD}/matrix", f"/matches/{match}", f"/entries/{entry}", "/queue"):
+        page.goto(path)
+        if path == BOARD:
+            expect(page.locator("#live-state")).to_have_text("live")
+        found = Axe().run(page).response["violations"]
+        told = [(v["id"], [node["html"] for node in v["nodes"]]) for v in found]
+        assert told == [], path
