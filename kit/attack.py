@@ -234,11 +234,14 @@ def measure(norm: str, images: Image, original: Image) -> Image:
     return np.asarray(np.linalg.norm(flat, ord=order, axis=1))
 
 
-def refusal(reply: Reply) -> RefereeError:
-    """Make an exception of an answer that refuses."""
+def refusal(reply: Reply) -> RuntimeError:
+    """Make an exception of an answer that refuses: for this request, or (5xx) for the whole run."""
     answer = read_json(reply.body)
     mend = f": {answer['mend']}" if answer.get("mend") else ""
-    return RefereeError(reply.status, f"{answer.get('error', 'refused')}{mend}")
+    reason = f"{answer.get('error', 'refused')}{mend}"
+    if reply.status >= 500:
+        return RefereeGoneError(f"the run is over: {reason}")
+    return RefereeError(reply.status, reason)
 
 
 def read_json(body: bytes) -> dict[str, Any]:

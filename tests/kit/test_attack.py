@@ -34,6 +34,7 @@ class SmallReferee(ThreadingHTTPServer):
         self.connections = 0
         self.starting = 0  # answers 503 to this many first requests
         self.done = False
+        self.stopped = False
         samples = [
             {"sample": i, "label": 0, "target": None, "seed": 100 + i, "remaining": BUDGET}
             for i in range(len(images))
@@ -91,6 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
     def predict(self, samples: list[int], body: bytes) -> None:
         images = wire.loads(body, dtype="uint8", shape=(len(samples), *self.server.images[0].shape))
         left = self.server.left
+        if self.server.stopped:
+            self.answer_json(503, {"error": "the model failed"})
+            return
         if left[samples[0]] < len(samples):
             remaining = left[samples[0]]
             self.answer_json(429, {"error": "spent", "sample": samples[0], "remaining": remaining})
@@ -328,6 +332,19 @@ def test_a_referee_that_goes_away_ends_the_run() -> None:
         predict(image[None])
 
     with refereed() as server, pytest.raises(kit.RefereeGoneError, match="127.0.0.1:1"):
+        play(server, ask)
+    assert len(asked) == 1
+
+
+def test_a_match_that_was_stopped_ends_the_run() -> None:
+    asked = []
+
+    def ask(predict: Any, image: Array, label: int, rng: np.random.Generator) -> None:
+        asked.append(image)
+        server.stopped = True
+        predict(image[None])
+
+    with refereed() as server, pytest.raises(kit.RefereeGoneError, match="over: the model failed"):
         play(server, ask)
     assert len(asked) == 1
 

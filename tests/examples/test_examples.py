@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from server import packaging
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+KINDS = [("model", "example-model"), ("untargeted-attack", "example-attack")]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in files
+        if "__pycache__" not in path.parts and not path.name.startswith(".")
+    }
+
+
+def folder_of(kind: str) -> Path:
+    return EXAMPLES / kind.replace("-", "_")
+
+
+@pytest.mark.parametrize(("kind", "name"), KINDS)
+def test_an_example_is_what_new_writes_without_the_kit(
+    kind: str, name: str, tmp_path: Path
+) -> None:
+    packaging.new(kind, tmp_path / "fresh", name)
+    fresh = contents(tmp_path / "fresh")
+    kit = {path for path in fresh if path.startswith("kit/")}
+    assert "kit/__init__.py" in kit
+    assert contents(folder_of(kind)) == {p: fresh[p] for p in fresh if p not in kit}
+
+
+@pytest.mark.parametrize(("kind", "name"), KINDS)
+def test_an_example_can_be_packed_as_it_is(kind: str, name: str, tmp_path: Path) -> None:
+    packed = packaging.source_package(folder_of(kind), tmp_path / "package.tar.gz")
+    assert packed.stat().st_size < 300_000
+    assert packaging.read_manifest(folder_of(kind)).name == name
+
+
+@pytest.mark.parametrize(("kind", "name"), KINDS)
+def test_the_tests_of_a_new_submission_pass(kind: str, name: str, tmp_path: Path) -> None:
+    packaging.new(kind, tmp_path / name)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."]
+    done = subprocess.run(command, cwd=tmp_path / name, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout
+
+
+def test_the_weights_of_the_model_are_small_plain_whole_numbers() -> None:
+    path = EXAMPLES / "model" / "weights.npz"
+    assert path.stat().st_size <= 300_000
+    with np.load(path, allow_pickle=False) as weights:
+        assert {weights[name].dtype.kind for name in weights.files} == {"i"}
+
+
+def test_every_sum_in_the_model_is_exact() -> None:
+    with np.load(EXAMPLES / "model" / "weights.npz", allow_pickle=False) as stored:
+        weights = {name: np.abs(stored[name].astype(np.float64)) for name in stored.files}
+    hidden = 255 * weights["first"].sum(axis=0) + weights["first_bias"]
+    scores = hidden @ weights["second"] + weights["second_bias"]
+    assert scores.max() < 2**53
+
+
+def test_training_learns_within_five_epochs(tmp_path: Path) -> None:
+    command = [sys.executable, "train.py", "--epochs", "5", "--out", str(tmp_path / "w.npz")]
+    done = subprocess.run(
+        command, cwd=EXAMPLES / "model", capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    accuracy = float(done.stdout.split("test split: ")[1].split()[0])
+    assert accuracy > 0.8
+    assert (tmp_path / "w.npz").is_file()
