@@ -22,13 +22,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import docker
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from . import images, self_check
 from .base_image import IMAGE as BASE_IMAGE
 from .docker_sandbox import DockerSandbox
-from .engine_errors import engine_errors
+from .engine import connect, engine_errors
 from .errors import EngineFailed, PackageRefused, Role
 from .types import App, Current, Labels, Limits, Package, Sandbox
 
@@ -64,18 +63,19 @@ class DockerProvider:
         self.runtime = runtime
         self._building = threading.Lock()
         self._own_sockets = sockets is None
-        with engine_errors("reach the engine"):
-            self.api: Any = docker.from_env(version="auto", timeout=ENGINE_SECONDS).api
-            info, version = self.api.info(), self.api.version()
-        self.engine = self_check.read(info, version, runtime)
-        if runtime is not None and runtime not in self.engine.runtimes:
-            raise EngineFailed(
-                f"the engine has no runtime {runtime!r}, it has {', '.join(self.engine.runtimes)}"
-            )
+        self.api: Any = connect(timeout=ENGINE_SECONDS)
+        try:
+            with engine_errors("ask the engine what it can do"):
+                info, version = self.api.info(), self.api.version()
+            self.engine = self_check.read(info, version, runtime)
+            self._check_runtime()
+            self.sockets = sockets or Path(tempfile.mkdtemp(prefix="tiltyard-"))
+            self._check_sockets()
+        except BaseException:
+            self.api.close()
+            raise
         for text in self.engine.missing:
             logger.warning("this Docker host lacks %s", text)
-        self.sockets = Path(tempfile.mkdtemp(prefix="tiltyard-")) if sockets is None else sockets
-        self._check_sockets()
 
     def facts(self) -> dict[str, Any]:
         return {"provider": self.name, "isolated": self.isolated, **self.engine.to_json()}
@@ -192,6 +192,13 @@ class DockerProvider:
             if error.status_code not in (404, 409):
                 raise
 
+    def _check_runtime(self) -> None:
+        if self.runtime is not None and self.runtime not in self.engine.runtimes:
+            raise EngineFailed(
+                f"the engine has no runtime {self.runtime!r}, "
+                f"it has {', '.join(self.engine.runtimes)}"
+            )
+
     def _check_sockets(self) -> None:
         self.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = self.sockets.stat()
@@ -210,7 +217,7 @@ class DockerProvider:
             return self._present(images.tag(digest))
 
     def _load(self, path: Path, limits: Limits, package: Package) -> None:
-        loading = docker.from_env(version=self.engine.api_version, timeout=LOAD_SECONDS).api
+        loading = connect(timeout=LOAD_SECONDS, version=self.engine.api_version)
         with contextlib.closing(loading):
             for line in loading.load_image(images.rewritten(path, limits.image_mib), quiet=True):
                 if "error" in line:

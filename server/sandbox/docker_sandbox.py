@@ -16,7 +16,7 @@ from docker.errors import APIError
 
 from . import docker_options
 from .base import BaseSandbox, printable
-from .engine_errors import engine_errors
+from .engine import engine_errors
 from .environment import environment
 from .errors import EngineFailed, ExitedWhileStarting, Role
 from .http import Connection
