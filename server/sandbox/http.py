@@ -162,6 +162,7 @@ class _Reader:
     def rest(self, most: int) -> bytes:
         while self.more():
             _check_size(len(self._buffer), most)
+        _check_size(len(self._buffer), most)
         return bytes(self._buffer)
 
 

@@ -26,7 +26,6 @@ class NotAnArray(ValueError):
 
 def dumps(array: NDArray[Any]) -> bytes:
     """The .npy bytes of a plain array, C order."""
-    array = np.ascontiguousarray(array)
     return _written_header(array.dtype.str, array.shape) + array.tobytes()
 
 
