@@ -37,11 +37,10 @@ class Verdict(NamedTuple):
 
 
 def quantise(images: Tensor, bounds: Bounds = (0.0, 1.0)) -> Tensor:
-    """Round to the 8-bit lattice of the bounds; gradients pass straight through (any shape)."""
+    """Round to the 8-bit lattice of the bounds (any shape); no gradient passes."""
     lower, upper = bounds
     scale = (upper - lower) / LEVELS
-    rounded = ((images.detach() - lower) / scale).round() * scale + lower
-    return images + (rounded - images.detach()) if images.requires_grad else rounded
+    return ((images.detach() - lower) / scale).round() * scale + lower
 
 
 class Oracle:
@@ -193,8 +192,12 @@ class Oracle:
                 f"a query has values in [{low:.4g}, {high:.4g}]; the model takes "
                 f"[{lower:g}, {upper:g}]: clip before asking"
             )
-        inside = images.clamp(lower, upper)
-        return quantise(inside, self.bounds) if self.quantised else inside
+        inside = detached.clamp(lower, upper)
+        if self.quantised:
+            inside = quantise(inside, self.bounds)
+        # Straight through: the gradient of clamp is 0 at the bounds themselves (torch 2.14), where
+        # most pixels of a digit lie.
+        return images + (inside - detached) if images.requires_grad else inside
 
     def _charge(self, rows: Tensor) -> Tensor:
         """Count one query for each entry of rows; returns the number that each query has."""

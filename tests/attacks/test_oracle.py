@@ -101,6 +101,17 @@ def test_a_query_that_is_not_an_image_is_refused_and_not_counted(
     assert meter.queries.sum() == 0
 
 
+@pytest.mark.parametrize("quantised", [False, True])
+def test_the_gradient_is_whole_at_the_bounds_too(quantised: bool) -> None:
+    model = Linear()
+    batch = torch.randint(0, 2, (4, 1, 6, 6), generator=torch.Generator().manual_seed(0)).float()
+    criterion = Misclassification(torch.zeros(4, dtype=torch.int64))
+    meter = Oracle(model, batch, criterion, norm="l2", access="gradient", quantised=quantised)
+    asked = batch.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(meter.logits(asked, torch.arange(4))[:, 0].sum(), asked)
+    assert torch.allclose(gradient.flatten(1), model.weights[0].expand(4, -1))
+
+
 def test_the_trace_falls_and_its_last_point_is_the_best_distance() -> None:
     meter = oracle()
     clean, far = images(4), torch.zeros(4, 1, 6, 6)
