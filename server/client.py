@@ -58,7 +58,8 @@ class Client:
             self._http = httpx.Client(base_url=self.server, headers=headers, timeout=60)
         except (httpx.InvalidURL, UnicodeError) as error:
             raise self._no_url() from error
-        if httpx.URL(self.server).scheme not in ("http", "https"):
+        url = httpx.URL(self.server)
+        if url.scheme not in ("http", "https") or not url.host:
             raise self._no_url()
 
     def __enter__(self) -> Self:
@@ -157,7 +158,7 @@ class Client:
         *,
         seconds: float | None = None,
     ) -> Json:
-        """Follow a submission until it is refused, or accepted and all its matches are played.
+        """Follow a submission until it is refused, or accepted and scored by all its matches.
 
         Args:
             report: called with the submission whenever something about it has changed.
@@ -170,7 +171,7 @@ class Client:
             found = self._patient("GET", f"/api/v1/submissions/{submission}")
             if report is not None and found != shown:
                 report(found)
-            if is_over(found):
+            if found["state"] in ENDED or (_played(found) and self._settled(found)):
                 return found
             pause = POLLS[0] if found != shown else min(1.5 * pause, POLLS[1])
             shown = found
@@ -180,6 +181,13 @@ class Client:
                     f"the server goes on: see {self.server}"
                 )
             time.sleep(pause)
+
+    def _settled(self, submission: Json) -> bool:
+        """Whether the board says so too: some matches are jobs of the opponent, not of this one."""
+        rows = self._patient("GET", f"/api/v1/boards/{submission['track']}")["rows"]
+        return any(
+            row["entry"]["id"] == submission["id"] and row["state"] != "playing" for row in rows
+        )
 
     def _append(self, path: str, content: Any, offset: int) -> int | None:
         """Send one chunk; the new offset, or None when it has to be asked for."""
@@ -276,10 +284,7 @@ class Client:
         return UserError(f"{self.server!r} is no URL of a server; wanted http://HOST:PORT")
 
 
-def is_over(submission: Json) -> bool:
-    """Whether nothing more will happen to a submission by itself."""
-    if submission["state"] in ENDED:
-        return True
+def _played(submission: Json) -> bool:
     ended = all(job["state"] in JOB_ENDED for job in submission["jobs"])
     return submission["state"] == "accepted" and ended
 
