@@ -25,6 +25,7 @@ from .db.engine import Database
 from .instance import Instance
 from .middleware import Guard
 from .plays import Player
+from .sandbox.types import Provider
 from .schemas import Problem
 from .settings import Settings
 from .storage import Store
@@ -40,7 +41,11 @@ def create_app(settings: Settings) -> FastAPI:
     Raises UserError (folder in use, bad database URL) and InfrastructureError (no Docker engine).
     """
     instance = Instance(settings.data_dir)
-    state = _open(settings, instance)
+    try:
+        state = _open(settings, instance)
+    except BaseException:
+        instance.close()
+        raise
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -75,15 +80,19 @@ def create_app(settings: Settings) -> FastAPI:
 def _open(settings: Settings, instance: Instance) -> State:
     database = Database(settings.url)
     migrations.upgrade(database)
-    provider = None
-    if settings.workers:
-        provider = sandbox.provider(
-            settings.sandbox,
-            instance.id,
-            folder=None if settings.sandbox == "docker" else settings.data_dir / "sandbox",
-            runtime=settings.docker_runtime if settings.sandbox == "docker" else None,
-        )
+    provider = open_provider(settings, instance.id) if settings.workers else None
     return State(settings, database, Store(settings.data_dir / "artefacts"), provider)
+
+
+def open_provider(settings: Settings, instance: str) -> Provider:
+    """The sandbox that the settings name. Raises InfrastructureError when there is no engine."""
+    docker = settings.sandbox == "docker"
+    return sandbox.provider(
+        settings.sandbox,
+        instance,
+        folder=None if docker else settings.data_dir / "sandbox",
+        runtime=settings.docker_runtime if docker else None,
+    )
 
 
 def _start(state: State, instance: Instance) -> None:

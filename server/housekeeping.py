@@ -11,6 +11,8 @@ from sqlalchemy import select, update
 from . import jobs, lifecycle
 from .db.engine import Database, db_now
 from .db.tables import Attempt, Job, Outbox, SampleResult, Submission, Upload
+from .instance import name_of
+from .settings import Settings
 from .storage import Store
 
 if TYPE_CHECKING:
@@ -60,6 +62,17 @@ def reap(
             return {(job_id, fence) for job_id, fence in session.execute(live)}
 
     return provider.reap((lambda: ()) if nothing_lives else current)
+
+
+def reap_once(settings: Settings, database: Database) -> list[str]:
+    """``reap`` as a command of its own, safe beside a running server; returns what was removed."""
+    from .app import open_provider
+
+    provider = open_provider(settings, name_of(settings.data_dir))
+    try:
+        return reap(database, provider)
+    finally:
+        provider.close()
 
 
 def collect(database: Database, store: Store, data_dir: Path) -> int:

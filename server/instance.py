@@ -36,7 +36,7 @@ class Instance:
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
-        self.id = _name_of(folder / "instance")
+        self.id = name_of(folder)
 
     def owner(self) -> str:
         """What the leases of this process are marked with."""
@@ -47,8 +47,9 @@ class Instance:
         self._file.close()
 
 
-def _name_of(file: Path) -> str:
-    """The folder's name, made up once."""
+def name_of(folder: Path) -> str:
+    """The data folder's name, made up once; sandboxes and leases are marked with it."""
+    file = folder / "instance"
     if not file.exists():
         fresh = file.with_suffix(".new")
         fresh.write_text(secrets.token_hex(4))

@@ -100,15 +100,15 @@ class Guarded:
     def __call__(self, images: Tensor, /) -> Tensor:
         if self.stop.is_set():
             raise StopRequested("told to stop")
+        begun = time.monotonic()
+        answer = self.model(images)
+        self.spent += time.monotonic() - begun
         if self.seconds is not None and self.spent > self.seconds:
             raise Fault(
                 self.entry_id,
                 f"the model took more than {self.seconds:g} s for all answers of one match; "
                 "make it faster, or smaller",
             )
-        begun = time.monotonic()
-        answer = self.model(images)
-        self.spent += time.monotonic() - begun
         return answer
 
 

@@ -81,6 +81,12 @@ class Worker:
         """Whether all its threads run."""
         return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
 
+    @property
+    def busy(self) -> int:
+        """How many jobs it holds."""
+        with self._lock:
+            return len(self._holdings)
+
     def start(self, instance: str | None = None) -> None:
         """Take back what ran when the last process died, then start the threads.
 
@@ -229,8 +235,7 @@ class Worker:
             self._executor.submit(self.run_job, held.job_id, held.fence)
 
     def _free(self) -> int:
-        with self._lock:
-            return self.settings.workers - len(self._holdings)
+        return self.settings.workers - self.busy
 
     def _beat(self) -> None:
         with self._lock:

@@ -56,7 +56,7 @@ def tracks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Track]:
         name: replace(
             track,
             images=4,
-            threat=replace(track.threat, max_queries=20),
+            threat=replace(track.threat, max_queries=30),
             limits=replace(track.limits, submissions_per_day=3),
             baseline_models=("small_cnn",),
             baseline_attacks=("gaussian_noise",),
@@ -236,19 +236,21 @@ def hostile_image(docker_provider: DockerProvider) -> Iterator[Entry]:
         b"WORKDIR /submission\nCOPY *.py ./\nEXPOSE 8989\nVOLUME /data\n"
         b"HEALTHCHECK CMD touch /tmp/health\nLABEL tiltyard.instance=stolen\n"
     )
-    base = _built(api, "tiltyard/test:hostile", files)
-    made = [base]
+    _built(api, "tiltyard/test:hostile", files)
+    made: list[str] = []
 
     def entry(*argv: str) -> Package:
         command = json.dumps(["python3", *argv])
         lines = f"FROM tiltyard/test:hostile\nCMD {command}\n".encode()
         identity = _built(api, "tiltyard/test:entry", {"Dockerfile": lines})
         api.tag(identity, *images.tag(identity).split(":"))
-        made.append(images.tag(identity))
+        made.append(identity)
         return Package("image", identity, Path("never-saved"), 0, 0)
 
     yield entry
-    for name in {*made[1:], "tiltyard/test:entry", "tiltyard/test:hostile"}:
+    for digest in made:
+        docker_provider.forget(digest)
+    for name in ("tiltyard/test:entry", "tiltyard/test:hostile"):
         api.remove_image(name, force=True)
 
 

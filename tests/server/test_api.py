@@ -527,7 +527,7 @@ def test_a_track_shows_its_rules_as_data(client: Client, tracks: dict[str, Track
     rules = client.get(f"/api/v1/tracks/{MODELS}/rules").json()
     assert rules in listed
     assert rules["limits"]["run_seconds"] == tracks[MODELS].limits.run_seconds
-    assert rules["threat"]["max_queries"] == 20
+    assert rules["threat"]["max_queries"] == 30
     assert rules["image"] == {"shape": [28, 28, 1], "dtype": "uint8", "classes": 10}
     assert rules["opponent_track"] == ATTACKS
 
