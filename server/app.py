@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from . import errors, lifecycle, sandbox
+from . import errors, housekeeping, lifecycle, sandbox
 from .api import matches, submissions, system, tracks, uploads
 from .api.deps import State
 from .db import migrations
@@ -81,7 +81,7 @@ def _open(settings: Settings, instance: Instance) -> State:
     database = Database(settings.url)
     migrations.upgrade(database)
     provider = open_provider(settings, instance.id) if settings.workers else None
-    return State(settings, database, Store(settings.data_dir / "artefacts"), provider)
+    return State(settings, database, Store(settings.artefacts), provider)
 
 
 def open_provider(settings: Settings, instance: str) -> Provider:
@@ -90,7 +90,7 @@ def open_provider(settings: Settings, instance: str) -> Provider:
     return sandbox.provider(
         settings.sandbox,
         instance,
-        folder=None if docker else settings.data_dir / "sandbox",
+        folder=settings.sockets if docker else settings.data_dir / "sandbox",
         runtime=settings.docker_runtime if docker else None,
     )
 
@@ -99,6 +99,7 @@ def _start(state: State, instance: Instance) -> None:
     if state.settings.baselines:
         with state.database.write() as session:
             lifecycle.enter_baselines(session)
+    housekeeping.collect(state.database, state.store, state.settings.data_dir)
     if state.settings.workers:
         player = Player(state.provider, state.store)
         state.worker = Worker(state.settings, state.database, player, owner=instance.owner())

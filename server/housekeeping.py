@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, or_, select, update
 
 from . import jobs, lifecycle
 from .db.engine import Database, db_now
@@ -17,6 +18,9 @@ from .storage import Store
 
 if TYPE_CHECKING:
     from .sandbox.types import Provider
+
+STRAY_SECONDS = 3600.0
+"""Age at which the file of an upload that the database does not know is removed."""
 
 
 def drain(database: Database) -> int:
@@ -79,15 +83,17 @@ def collect(database: Database, store: Store, data_dir: Path) -> int:
     """Delete expired uploads, then artefacts older than a day that nothing refers to."""
     with database.write() as session:
         used = select(Submission.sha256).where(Submission.sha256.is_not(None))
-        expired = session.scalars(
-            select(Upload).where(Upload.expires_at <= db_now(), Upload.sha256.not_in(used))
-        ).all()
-        unfinished = session.scalars(
-            select(Upload).where(Upload.expires_at <= db_now(), Upload.sha256.is_(None))
-        ).all()
-        for upload in {*expired, *unfinished}:
-            (data_dir / "uploads" / upload.id).unlink(missing_ok=True)
-            session.delete(upload)
+        idle = or_(Upload.sha256.is_(None), Upload.sha256.not_in(used))
+        session.execute(
+            delete(Upload)
+            .where(Upload.expires_at <= db_now(), idle)
+            .execution_options(synchronize_session=False)
+        )
+        known = set(session.scalars(select(Upload.id)))
+    folder = data_dir / "uploads"
+    for file in folder.iterdir() if folder.is_dir() else ():
+        if file.name not in known and file.stat().st_mtime < time.time() - STRAY_SECONDS:
+            file.unlink()
     return store.collect(referenced(database))
 
 

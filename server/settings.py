@@ -14,13 +14,24 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bench.errors import UserError
 
+SOCKET_PATH = 64
+"""Longest folder for sockets: a socket's whole path has 107 characters at most."""
+
 
 class Settings(BaseSettings):
     """How this server runs. Limits of tracks are not here: they are data of the track."""
 
     model_config = SettingsConfigDict(env_prefix="TILTYARD_", frozen=True, extra="forbid")
 
-    data_dir: Path = Field(Path("tiltyard-data"), description="artefacts, uploads, SQLite file")
+    data_dir: Path = Field(
+        Path("tiltyard-data"), description="this server's own folder: lock, uploads, SQLite file"
+    )
+    artefacts_dir: Path | None = Field(
+        None, description="artefacts, shared by servers of one database; default: in data_dir"
+    )
+    sockets_dir: Path | None = Field(
+        None, description="sockets of sandboxes, a short path; default: in data_dir"
+    )
     database_url: str | None = Field(None, description="default: SQLite in data_dir")
     workers: int = Field(1, ge=0, le=64, description="matches at once; 0: serve pages only")
     sandbox: Literal["docker", "process"] = Field("docker", description="process: NO isolation")
@@ -32,10 +43,23 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(15.0, gt=0, description="how often a worker says it lives")
     poll_seconds: float = Field(0.5, gt=0, description="how often idle loops look at the database")
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "artefacts_dir", "sockets_dir")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().resolve()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value.expanduser().resolve() if value is not None else None
+
+    @property
+    def artefacts(self) -> Path:
+        """The folder of artefacts."""
+        return self.artefacts_dir or self.data_dir / "artefacts"
+
+    @property
+    def sockets(self) -> Path | None:
+        """The folder of sockets; None where the one in data_dir is too long a path for them."""
+        chosen = self.sockets_dir or self.data_dir / "sockets"
+        if self.sockets_dir is None and len(str(chosen)) > SOCKET_PATH:
+            return None
+        return chosen
 
     @property
     def url(self) -> str:

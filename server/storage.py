@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Collection, Iterator
@@ -63,9 +64,10 @@ class Store:
         return sha256
 
     def link(self, file: Path) -> str:
-        """Put a finished, synced file on the same disk into the store; returns its SHA-256.
+        """Put a finished, synced file into the store; returns its SHA-256.
 
-        The file stays where it is too (a hard link): the caller removes it after its commit.
+        The file stays where it is too (a hard link, or a copy where the store is on another
+        disk): the caller removes it after its commit.
         """
         sha256 = hash_file(file)
         target = self.path(sha256)
@@ -74,6 +76,13 @@ class Store:
             os.link(file, target)
         except FileExistsError:
             os.utime(target)
+        except OSError:  # another disk
+            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".new-", delete=False) as copy:
+                with file.open("rb") as opened:
+                    shutil.copyfileobj(opened, copy, _BLOCK)
+                copy.flush()
+                os.fsync(copy.fileno())
+            Path(copy.name).replace(target)
         _sync_folder(target.parent)
         return sha256
 

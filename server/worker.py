@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 LOST_AFTER = 0.75
 """Share of a lease without a heartbeat after which a worker gives up its own sandboxes."""
 TIDY_SECONDS = 60.0
+COLLECT_SECONDS = 3600.0
 
 
 @dataclass
@@ -75,6 +76,7 @@ class Worker:
         self._stopped = threading.Event()
         self._wake = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._collected = time.monotonic()
 
     @property
     def alive(self) -> bool:
@@ -261,7 +263,9 @@ class Worker:
     def _tidy(self) -> None:
         housekeeping.expire(self.database)
         housekeeping.reap(self.database, self.player.provider)
-        housekeeping.collect(self.database, self.player.store, self.settings.data_dir)
+        if time.monotonic() - self._collected > COLLECT_SECONDS:
+            self._collected = time.monotonic()
+            housekeeping.collect(self.database, self.player.store, self.settings.data_dir)
 
     def _every(self, loop: Callable[[], None], pause: float, wake: threading.Event) -> None:
         """Call ``loop`` now and then; what goes wrong in it is logged and tried again."""

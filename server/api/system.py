@@ -34,7 +34,7 @@ def healthz(state: CurrentState) -> HealthView:
         logger.exception("the database does not answer")
         migration = None
         warnings.append("the database does not answer")
-    facts: dict[str, object] = {}
+    facts: dict[str, object] = {"provider": state.settings.sandbox, "elsewhere": True}
     if state.provider is not None:
         facts = dict(state.provider.facts())
         missing = facts.get("missing")

@@ -55,6 +55,18 @@ def test_a_finished_file_is_linked_in_and_stays_until_its_owner_removes_it(
     assert store.get(name) == b"model"
 
 
+def test_a_file_on_another_disk_is_copied_in(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_disk(source: Path, target: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", other_disk)
+    file = tmp_path / "upload"
+    file.write_bytes(b"model")
+    assert store.get(store.link(file)) == b"model"
+
+
 def test_a_full_disk_is_our_failure(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -370,6 +371,7 @@ def test_expired_uploads_are_removed_and_used_ones_stay(
     half = place.settings.data_dir / "uploads" / "half"
     half.parent.mkdir(parents=True)
     half.touch()
+    os.utime(half, (1.0, 1.0))
     housekeeping.collect(place.database, place.store, place.settings.data_dir)
     assert not half.exists()
     assert place.count(Upload) == 1
