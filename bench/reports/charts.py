@@ -1,35 +1,22 @@
-"""Charts as static SVG that reads without JavaScript, in light and dark, and without colour.
+"""The charts of reports and pages: pure functions from curves to SVG text.
 
-Altair (Vega-Lite) draws, vl-convert renders without a browser. The SVG holds no style element and
-no style attribute, so it passes a strict Content-Security-Policy inside a page: colours are
-presentation attributes that name the CSS variables of static/tiltyard.css and fall back to the
-light theme where the file stands alone. Lines differ by dash as well as by colour.
-
-Altair takes half a second to import and the first chart another second, a later one a tenth;
-both are loaded on first use and a chart is kept by its data.
+Altair (Vega-Lite) draws. It takes half a second to import and the first chart another second, a
+later one a tenth; both are loaded on first use and a chart is kept by its data. How the SVG reads
+without JavaScript, in light and dark and without colour is in svg.py.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import re
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .curves import Curve, Points, Spread, thin
+from .svg import SERIES, TEXT, finish, printable, stand_in
 
 if TYPE_CHECKING:
     import altair as alt
-
-SERIES = ("#0b6bb5", "#b5520b", "#2b7a3d", "#8a3ea8", "#a3273f", "#0f7c80", "#7a6212", "#5a5f73")
-"""Light theme's colours of the series; the dark theme's are in tiltyard.css."""
-
-MARGIN = 55
-"""What the y axis of a line chart takes; a chart without one is that much wider."""
 
 DASHES = ([1, 0], [7, 3], [2, 2], [10, 3, 2, 3], [4, 2], [12, 4], [1, 3], [6, 2, 1, 2, 1, 2])
 """Dash patterns; a ninth series repeats the colours and shifts the dashes by one."""
@@ -37,11 +24,11 @@ DASHES = ([1, 0], [7, 3], [2, 2], [10, 3, 2, 3], [4, 2], [12, 4], [1, 3], [6, 2,
 WIDTH, HEIGHT = 360, 220
 """Size of the plot in SVG units; a page scales the whole drawing to its column."""
 
-LABEL_LETTERS = 42
-"""A longer "model / attack" is written on two lines."""
+MARGIN = 55
+"""What the y axis of a line chart takes; a chart without one is that much wider."""
 
-_SVG = "{http://www.w3.org/2000/svg}"
-_TEXT, _GRID, _AXIS = "#fd0001", "#fd0002", "#fd0003"  # stand-ins, replaced after rendering
+LABEL_LETTERS, ROW_LETTERS = 42, 54
+"""A longer "model / attack" is written on two lines: in a legend, above a row of ticks."""
 
 
 def accuracy_chart(curves: tuple[Curve, ...], norm: str, title: str = "") -> str:
@@ -54,6 +41,7 @@ def accuracy_chart(curves: tuple[Curve, ...], norm: str, title: str = "") -> str
     """
     reach = max((point[0] for curve in curves for point in curve.points), default=0.0) or 1.0
     right = reach * 1.05
+    curves = _named(curves)
     drawn = tuple(
         Curve(curve.name, _extend(thin(curve.points), right)) for curve in curves if curve.points
     )
@@ -77,6 +65,7 @@ def queries_chart(curves: tuple[Curve, ...], norm: str, title: str = "") -> str:
     """
     last = max((point[0] for curve in curves for point in curve.points), default=1.0)
     right = max(10.0, last * 1.15)
+    curves = _named(curves)
     drawn = []
     for curve in curves:
         finite = tuple(point for point in curve.points if math.isfinite(point[1]))
@@ -104,6 +93,7 @@ def spread_chart(spreads: tuple[Spread, ...], norm: str, title: str = "") -> str
     """
     import altair as alt
 
+    spreads = tuple(Spread(printable(s.name), s.distances) for s in spreads)
     names = [spread.name for spread in spreads]
     ticks = [
         {"name": spread.name, "x": x} for spread in spreads for x in _thin_values(spread.found)
@@ -115,7 +105,7 @@ def spread_chart(spreads: tuple[Spread, ...], norm: str, title: str = "") -> str
     ]
     # The names stand above their rows: beside the axis, a long one would squeeze the plot.
     texts = [s.name + (f" ({s.failed} failed)" if s.failed else "") for s in spreads]
-    lines = 2 if any(len(text) > LABEL_LETTERS for text in texts) else 1
+    lines = 2 if any(len(text) > ROW_LETTERS for text in texts) else 1
     labels = [
         {"name": name, "text": text.split(" / ") if lines == 2 else [text]}
         for name, text in zip(names, texts, strict=True)
@@ -135,20 +125,20 @@ def spread_chart(spreads: tuple[Spread, ...], norm: str, title: str = "") -> str
         .encode(x=x, y=y, color=colours),
         alt.Chart(alt.Data(values=medians))
         .mark_point(
-            shape="diamond", size=110, filled=True, opacity=1, color=_TEXT, yOffset=8 * lines
+            shape="diamond", size=110, filled=True, opacity=1, color=TEXT, yOffset=8 * lines
         )
         .encode(x=x, y=y),
         alt.Chart(alt.Data(values=labels))
         .mark_text(
-            align="left", dx=4, dy=8 - 20 * lines, fontSize=13, color=_TEXT, limit=WIDTH + MARGIN
+            align="left", dx=4, dy=7 - 19 * lines, fontSize=13, color=TEXT, limit=WIDTH + MARGIN
         )
         .encode(x=alt.value(0), y=y, text="text:N"),
     )
     chart = layers.properties(
-        width=WIDTH, height=alt.Step(34 + 16 * lines), background="transparent"
+        width=WIDTH + MARGIN, height=alt.Step(32 + 22 * lines), background="transparent"
     )
     said = title or f"Distribution of the distances ({norm_name(norm)})"
-    return _finish(_render(chart), len(names), said, _describe_spread(spreads))
+    return finish(chart, len(names), said, _describe_spread(spreads))
 
 
 def norm_name(norm: str) -> str:
@@ -210,17 +200,17 @@ def _lines(
         )
         .properties(width=WIDTH, height=HEIGHT, background="transparent")
     )
-    return _finish(_render(chart), len(names), title, description)
+    return finish(chart, len(names), title, description)
+
+
+def _named(curves: tuple[Curve, ...]) -> tuple[Curve, ...]:
+    return tuple(Curve(printable(curve.name), curve.points) for curve in curves)
 
 
 def _colour_scale(names: Sequence[str]) -> alt.Scale:
     import altair as alt
 
-    return alt.Scale(domain=list(names), range=[_stand_in(i) for i in range(len(names))])
-
-
-def _stand_in(index: int) -> str:
-    return f"#fe{index:04x}"
+    return alt.Scale(domain=list(names), range=[stand_in(i) for i in range(len(names))])
 
 
 def _dash(index: int) -> list[int]:
@@ -234,73 +224,6 @@ def _extend(points: Points, right: float) -> Points:
 
 def _thin_values(values: tuple[float, ...], most: int = 400) -> tuple[float, ...]:
     return values if len(values) <= most else values[:: math.ceil(len(values) / most)]
-
-
-def _render(chart: alt.Chart | alt.LayerChart | alt.FacetChart) -> str:
-    import vl_convert
-
-    styled = (
-        chart.configure(font="sans-serif")
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=_TEXT,
-            titleColor=_TEXT,
-            gridColor=_GRID,
-            domainColor=_AXIS,
-            tickColor=_AXIS,
-            labelFontSize=13,
-            titleFontSize=13,
-            titleFontWeight="normal",
-            labelLimit=150,
-        )
-        .configure_legend(labelColor=_TEXT, labelFontSize=13, symbolStrokeWidth=2.5, rowPadding=4)
-    )
-    specification: dict[str, Any] = json.loads(json.dumps(styled.to_dict()))
-    return vl_convert.vegalite_to_svg(specification)
-
-
-def _finish(svg: str, series: int, title: str, description: str) -> str:
-    """Names for screen readers, CSS variables for colours, ids that don't meet another chart's."""
-    root = ET.fromstring(svg)
-    key = "c" + hashlib.sha256(f"{title}{svg}".encode()).hexdigest()[:10]
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.get("display") == "none" or child.get("class") == "background":
-                parent.remove(child)
-    for element in root.iter():
-        for name in ("role", "aria-label", "aria-roledescription", "aria-hidden"):
-            element.attrib.pop(name, None)
-        element.tag = element.tag.removeprefix(_SVG)
-    width, height = root.get("width", "0"), root.get("height", "0")
-    root.attrib.clear()
-    root.attrib.update(
-        {
-            "xmlns": "http://www.w3.org/2000/svg",
-            "class": "chart",
-            "width": width,
-            "height": height,
-            "viewBox": f"0 0 {width} {height}",
-            "role": "img",
-            "aria-labelledby": f"{key}-title {key}-desc",
-        }
-    )
-    for position, (tag, text) in enumerate((("title", title), ("desc", description))):
-        element = ET.Element(tag, {"id": f"{key}-{tag}"})
-        element.text = text
-        root.insert(position, element)
-    return _themed(ET.tostring(root, encoding="unicode"), series, key)
-
-
-def _themed(svg: str, series: int, key: str) -> str:
-    svg = re.sub(r"\bclip(\d+)\b(?=[\")])", rf"{key}-clip\1", svg)
-    svg = svg.replace(f'"{_TEXT}"', '"currentColor"')
-    svg = svg.replace(f'"{_GRID}"', '"var(--chart-grid, #dcdcdc)"')
-    svg = svg.replace(f'"{_AXIS}"', '"var(--chart-axis, #8a8a8a)"')
-    for index in range(series):
-        number = index % len(SERIES)
-        colour = f'"var(--series-{number + 1}, {SERIES[number]})"'
-        svg = svg.replace(f'"{_stand_in(index)}"', colour)
-    return svg
 
 
 def _describe_accuracy(curves: Sequence[Curve], norm: str) -> str:

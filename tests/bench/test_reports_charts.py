@@ -13,6 +13,7 @@ import pytest
 
 from bench.reports import charts
 from bench.reports.curves import Curve, Spread
+from bench.reports.svg import SERIES
 
 SVG = "{http://www.w3.org/2000/svg}"
 ACCURACY = tuple(
@@ -81,7 +82,7 @@ def test_lines_differ_by_dash_where_colours_repeat() -> None:
         for path in group.iter(f"{SVG}path")
         if path.get("stroke")
     ]
-    assert len(looks) == len(ACCURACY) > len(charts.SERIES)
+    assert len(looks) == len(ACCURACY) > len(SERIES)
     assert len(set(looks)) == len(ACCURACY)
     assert len({dash for _, dash in looks[:8]}) == 8
 
@@ -123,6 +124,15 @@ def test_an_attack_that_never_broke_half_of_the_images_is_said_so() -> None:
 )
 def test_a_chart_of_nothing_is_still_a_chart(draw: Callable[[], str]) -> None:
     assert ET.fromstring(draw()).get("role") == "img"
+
+
+@pytest.mark.parametrize("name", ["a\x0bb / \x00", "clip1)", '"#fd0001"', "]]> &amp;"])
+def test_odd_names_do_not_break_a_chart(name: str) -> None:
+    shown = name.replace("\x0b", "\ufffd").replace("\x00", "\ufffd")
+    curve = Curve(name, ((0.0, 1.0), (1.0, 0.5)))
+    assert shown in texts(charts.accuracy_chart((curve,), "l2"))
+    assert shown in texts(charts.queries_chart((curve,), "l2"))
+    assert shown in texts(charts.spread_chart((Spread(name, (1.0,)),), "l2"))
 
 
 def test_importing_the_reports_loads_neither_altair_nor_torch() -> None:
