@@ -34,6 +34,12 @@ POLL_SECONDS = (0.01, 0.25)
 SETTLE_SECONDS = 2.0
 """How long the engine may take to notice that a program has ended."""
 
+KILLED = (137, 143)
+"""Exit codes of a program that somebody ended, or an engine that goes down."""
+
+KILLED_SECONDS = 0.5
+"""An engine that goes down ends all containers within this time."""
+
 READY_SECONDS = 5.0
 """One GET /v1/ready; a model that loads its weights in the handler may be asked again."""
 
@@ -148,7 +154,7 @@ class BaseSandbox(ABC):
         pause = POLL_SECONDS[0]
         while True:
             self._check_open()
-            ended = self._look()
+            ended = self._outcome()
             left = until - time.monotonic()
             if ended is not None or left <= 0:
                 return ended
@@ -207,7 +213,7 @@ class BaseSandbox(ABC):
             self._check_open()
             if time.monotonic() - looked > POLL_SECONDS[1] / 2:
                 looked = time.monotonic()
-                ended = self._look()
+                ended = self._outcome()
                 if ended is not None:
                     raise self._ended(ended, starting=True)
             self._closed.wait(pause)
@@ -227,7 +233,7 @@ class BaseSandbox(ABC):
         until = time.monotonic() + SETTLE_SECONDS
         while True:
             self._check_open()
-            ended = self._look()
+            ended = self._outcome()
             if ended is not None:
                 return self._ended(ended, starting=False)
             if time.monotonic() > until:
@@ -243,6 +249,15 @@ class BaseSandbox(ABC):
             None,
             self._shown(),
         )
+
+    def _outcome(self) -> Exit | None:
+        """How the program ended. Raises EngineFailed where our side went down together with it."""
+        ended = self._look()
+        if ended is not None and ended.code in KILLED and not ended.oom_killed:
+            self._closed.wait(KILLED_SECONDS)
+            self._check_open()
+            self._check_ours()
+        return ended
 
     def _ended(self, ended: Exit, *, starting: bool) -> Exception:
         if ended.oom_killed:

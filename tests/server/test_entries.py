@@ -279,6 +279,13 @@ def test_an_attack_that_is_done_and_does_not_end_is_not_waited_for(sandboxes: En
     assert entered.runs[0].ended is None
 
 
+@both
+def test_hundreds_of_connections_break_nothing(sandboxes: Entries) -> None:
+    result = play(attack(sandboxes, "many_connections"))
+    assert result.status == ["success"] * 3
+    assert result.queries.tolist() == [29] * 3
+
+
 @docker_only
 def test_an_attack_that_writes_outside_its_folder_is_stopped_by_the_box(
     sandboxes: Entries,

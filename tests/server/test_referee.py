@@ -82,7 +82,8 @@ class Arena:
         return self.ask("POST", f"/v1/adversarials/{sample}", npy(array))
 
     def brighter(self, sample: int, step: int) -> NDArray[np.uint8]:
-        return self.pixels[sample] + np.uint8(step)
+        made: NDArray[np.uint8] = self.pixels[sample] + np.uint8(step)
+        return made
 
 
 def npy(array: NDArray[Any]) -> bytes:

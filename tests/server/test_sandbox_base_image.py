@@ -22,7 +22,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, docker: str | None)
         script.write_text(f'#!/bin/sh\necho "$*" >> {log}\n{docker}\n')
         script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin" if docker else str(folder))
-    monkeypatch.setattr(base_image.shutil, "which", lambda name: _which(folder, name))
+    monkeypatch.setattr("shutil.which", lambda name: _which(folder, name))
     return log
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,21 +42,13 @@ CANNOT: dict[str, dict[str, str]] = {
     },
 }
 
-Test = TypeVar("Test", bound=Callable[..., Any])
+on_every_provider = pytest.mark.parametrize("provider_name", PROVIDERS)
 
 
-def on_every_provider(test: Test) -> Test:
-    return pytest.mark.parametrize("provider_name", PROVIDERS)(test)
-
-
-def where_one_can(ability: str) -> Callable[[Test], Test]:
+def where_one_can(ability: str) -> pytest.MarkDecorator:
     able = [name for name in PROVIDERS if ability not in CANNOT[name]]
     assert len(able) < len(PROVIDERS), f"{ability} is not in CANNOT"
-
-    def mark(test: Test) -> Test:
-        return pytest.mark.parametrize("provider_name", able)(test)
-
-    return mark
+    return pytest.mark.parametrize("provider_name", able)
 
 
 LIMITS = Limits(

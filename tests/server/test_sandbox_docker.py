@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 from server.sandbox import docker_options, self_check
 from server.sandbox.docker import DockerProvider
 from server.sandbox.environment import environment
-from server.sandbox.errors import EngineFailed, PackageRefused
+from server.sandbox.errors import Crashed, EngineFailed, PackageRefused
 from server.sandbox.types import Labels, Limits, Package
 
 MIB = 1 << 20
@@ -236,6 +237,42 @@ def test_a_sandbox_leaves_no_container_volume_or_folder(
     assert list(docker_provider.sockets.iterdir()) == []
     after = {v["Name"] for v in docker_provider.api.volumes()["Volumes"] or []}
     assert after <= volumes
+
+
+@pytest.mark.parametrize(
+    ("killed", "fault"),
+    [
+        (["model", "model-gateway"], EngineFailed),  # as when the engine goes down
+        (["model-gateway"], EngineFailed),
+        (["model"], Crashed),
+    ],
+)
+def test_whose_fault_an_end_was_is_told_by_what_else_has_ended(
+    docker_provider: DockerProvider,
+    hostile_image: Callable[..., Package],
+    killed: list[str],
+    fault: type[Exception],
+) -> None:
+    package = hostile_image("model.py", "slow")
+    with docker_provider.open(package, "model", labels=OWNER, limits=LIMITS) as sandbox:
+        sandbox.start()
+        names = [sandbox.name.replace("-model", f"-{role}") for role in killed]
+        timer = threading.Timer(0.3, lambda: [docker_provider.api.kill(name) for name in names])
+        timer.start()
+        with pytest.raises(fault):
+            sandbox.call("POST", "/v1/predict", b"x", timeout=30)
+        timer.join()
+
+
+def test_a_container_that_somebody_removed_is_not_its_authors_fault(
+    docker_provider: DockerProvider, hostile_image: Callable[..., Package]
+) -> None:
+    package = hostile_image("model.py", "good")
+    with docker_provider.open(package, "model", labels=OWNER, limits=LIMITS) as sandbox:
+        sandbox.start()
+        docker_provider.api.remove_container(sandbox.name, force=True, v=True)
+        with pytest.raises(EngineFailed):
+            sandbox.call("GET", "/v1/ready")
 
 
 def test_a_name_that_is_taken_by_another_server_does_not_stop_a_match(

@@ -2,8 +2,10 @@
 
 # ruff: noqa: PTH123
 
+import contextlib
 import os
 import signal
+import socket
 import sys
 import time
 
@@ -95,6 +97,21 @@ def overspends(referee):
     print("200s:", statuses.count(200), "last:", statuses[-1], flush=True)
     referee.task["samples"] = referee.task["samples"][1:]
     good(referee)
+
+
+def many_connections(referee):
+    """Hundreds of half requests at once, then honestly."""
+    address = os.environ["MODEL_SERVER"], int(os.environ["MODEL_PORT"])
+    half = b"POST /v1/predict?samples=0 HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n" + bytes(9000)
+    connections = []
+    for _ in range(300):
+        connections.append(socket.create_connection(address))
+        with contextlib.suppress(OSError):
+            connections[-1].sendall(half)
+    for connection in connections:
+        connection.close()
+    time.sleep(1)
+    good(wire.Referee())
 
 
 def silent(referee):
