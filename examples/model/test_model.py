@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that pytest finds model.py and kit
 
-import model
+import model  # type: ignore[import-not-found, unused-ignore]
 
 
 @pytest.fixture(scope="module")

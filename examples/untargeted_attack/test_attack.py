@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that pytest finds attack.py and kit
 
-import attack
+import attack  # type: ignore[import-not-found, unused-ignore]
 
 import kit
 
