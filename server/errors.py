@@ -7,7 +7,6 @@ ApiError
 ├── Forbidden          403  the token is good and may not do this
 ├── NotFound           404  not there, or hidden from who asks
 ├── Conflict           409  not possible in the present state
-├── PreconditionFailed 412  an If-Match or a tus version that does not hold
 ├── TooLarge           413  more bytes than the limit
 ├── WrongMediaType     415  a body of another type
 ├── Locked             423  another request is writing to the same upload
@@ -72,10 +71,6 @@ class Conflict(ApiError):
     status, slug, title = 409, "conflict", "Not possible in the present state"
 
 
-class PreconditionFailed(ApiError):
-    status, slug, title = 412, "precondition-failed", "A precondition does not hold"
-
-
 class TooLarge(ApiError):
     status, slug, title = 413, "too-large", "Too many bytes"
 
@@ -111,7 +106,6 @@ PROBLEMS: tuple[type[ApiError], ...] = (
     Forbidden,
     NotFound,
     Conflict,
-    PreconditionFailed,
     TooLarge,
     WrongMediaType,
     Invalid,

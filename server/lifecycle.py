@@ -10,11 +10,12 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from . import boards, jobs, quota, rules
 from .accounts import Actor, baseline_account
-from .db.engine import db_now
+from .db.engine import Database, db_now
 from .db.ids import new_id
 from .db.tables import Job, Match, Submission, Upload
 from .db.writes import append_event, insert_ignore, serialise
@@ -33,6 +34,9 @@ MOVES: Final[dict[SubmissionState, frozenset[SubmissionState]]] = {
     "disqualified": frozenset(),
 }
 """From each state of a submission, the states that may follow."""
+
+PUBLIC_NAMES = ("accepted", "withdrawn", "disqualified")
+"""States whose events may name the submission: everybody reads a board's events."""
 
 PRIORITY = {"validate": 2, "participant": 1, "baseline": 0}
 
@@ -67,6 +71,24 @@ def enter_baselines(session: Session) -> list[Submission]:
     for version in sorted({rules.rules_version(track) for track in rules.tracks().values()}):
         settle(session, version)
     return fresh
+
+
+def enter(
+    database: Database,
+    actor: Actor,
+    request: SubmissionRequest,
+    source: Source,
+    idempotency_key: str | None,
+) -> str:
+    """``submit`` in a transaction of its own; returns the submission's id."""
+    for last in (False, True):
+        try:
+            with database.write() as session:
+                return submit(session, actor, request, source, idempotency_key).id
+        except IntegrityError:  # the same key at the same moment: the other request has won
+            if last or idempotency_key is None:
+                raise
+    raise AssertionError("unreachable")
 
 
 def submit(
@@ -199,6 +221,8 @@ def job_ended(session: Session, job: Job, *, ours: bool) -> None:
     """
     if ours:
         quota.refund(session, job.submission_id)
+    if job.state == "dead":
+        append_event(session, "job.dead", payload={"job": job.id, "reason": job.reason})
     if job.match_id is not None and job.state not in jobs.OPEN:
         version = session.get_one(Match, job.match_id).rules_version
         jobs.post(session, job.id, "board", {"rules_version": version})
@@ -369,5 +393,5 @@ def _announce(session: Session, submission: Submission, *, actor: str | None) ->
         track=submission.track,
         submission_id=submission.id,
         actor=actor,
-        payload={"name": submission.name},
+        payload={"name": submission.name} if submission.state in PUBLIC_NAMES else {},
     )

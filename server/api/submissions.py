@@ -31,9 +31,7 @@ def submit(
     """Enter a complete upload. With an Idempotency-Key, sending it again changes nothing."""
     require(actor, "submission.create")
     source = _source_of(state, request.upload, actor)
-    with state.database.write() as session:
-        row = lifecycle.submit(session, actor, request, source, idempotency_key)
-        submission_id = row.id
+    submission_id = lifecycle.enter(state.database, actor, request, source, idempotency_key)
     _wake(state)
     response.headers["Location"] = f"/api/v1/submissions/{submission_id}"
     with state.database.read() as session:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import func, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, defer
 
 from bench.errors import TiltyardError
 
@@ -29,6 +29,7 @@ from .views import (
     entry_ref,
     event_view,
     interval,
+    median_distance,
     median_sample,
     query_curve,
     sample_view,
@@ -313,12 +314,12 @@ def _match_refs(session: Session, found: list[Match]) -> list[views.MatchRef]:
     latest = _latest_jobs(session, ids)
     by_match: dict[str, list[SampleResult]] = {}
     query = select(SampleResult).where(SampleResult.match_id.in_(ids))
-    for sample in session.scalars(query):
+    light = query.options(defer(SampleResult.trace), defer(SampleResult.distances))
+    for sample in session.scalars(light):
         by_match.setdefault(sample.match_id, []).append(sample)
     refs = []
     for row in found:
         job, played = latest.get(row.id), by_match.get(row.id, [])
-        middle = summary(played)
         refs.append(
             views.MatchRef(
                 id=row.id,
@@ -328,7 +329,7 @@ def _match_refs(session: Session, found: list[Match]) -> list[views.MatchRef]:
                 state=job.state if job is not None else "queued",
                 reason=_reason(job, private=False),
                 isolated=all(sample.sandbox != "process" for sample in played),
-                median_distance=middle.median_distance if middle is not None else None,
+                median_distance=median_distance(played),
                 samples=len(played),
                 created_at=when(row.created_at),
                 finished_at=when(job.finished_at) if job is not None else None,

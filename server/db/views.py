@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any, overload
 
 from bench.reports.curves import query_points
@@ -86,16 +87,21 @@ def summary(samples: Sequence[SampleResult]) -> views.MatchSummary | None:
 
     distances = raw_distances(samples)
     attacked = [row for row in samples if row.status != "clean_error"]
-    middle = float(np.median(distances))
     return views.MatchSummary(
         n=len(samples),
         clean_accuracy=sum(row.clean_correct for row in samples) / len(samples),
-        median_distance=middle if math.isfinite(middle) else None,
+        median_distance=median_distance(samples),
         interval=interval(median_interval(np.asarray(distances, dtype=np.float64))),
         mean_queries=sum(row.queries for row in attacked) / max(1, len(attacked)),
         successes=sum(row.success for row in attacked),
         failures=sum(not row.success for row in attacked),
     )
+
+
+def median_distance(samples: Sequence[SampleResult]) -> float | None:
+    """The median of the distances; None when it is infinite or there are none."""
+    middle = median(raw_distances(samples)) if samples else math.inf
+    return middle if math.isfinite(middle) else None
 
 
 def raw_distances(samples: Sequence[SampleResult]) -> list[float]:

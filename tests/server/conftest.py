@@ -191,6 +191,12 @@ def world(sqlite: Database, tracks: dict[str, Track]) -> World:
     return World(sqlite, tracks)
 
 
+@pytest.fixture
+def anywhere(database: Database, tracks: dict[str, Track]) -> World:
+    """A world on SQLite, and one on PostgreSQL."""
+    return World(database, tracks)
+
+
 @contextmanager
 def _migrated(url: str) -> Iterator[Database]:
     made = Database(url)
@@ -236,13 +242,16 @@ def hostile_image(docker_provider: DockerProvider) -> Iterator[Entry]:
         b"WORKDIR /submission\nCOPY *.py ./\nEXPOSE 8989\nVOLUME /data\n"
         b"HEALTHCHECK CMD touch /tmp/health\nLABEL tiltyard.instance=stolen\n"
     )
-    _built(api, "tiltyard/test:hostile", files)
+    # Names and contents of this session's own: another one may run beside it on the same engine.
+    session = docker_provider.instance
+    base, latest = f"tiltyard/test:{session}", f"tiltyard/test:{session}-entry"
+    _built(api, base, files)
     made: list[str] = []
 
     def entry(*argv: str) -> Package:
         command = json.dumps(["python3", *argv])
-        lines = f"FROM tiltyard/test:hostile\nCMD {command}\n".encode()
-        identity = _built(api, "tiltyard/test:entry", {"Dockerfile": lines})
+        lines = f"FROM {base}\nLABEL session={session}\nCMD {command}\n".encode()
+        identity = _built(api, latest, {"Dockerfile": lines})
         api.tag(identity, *images.tag(identity).split(":"))
         made.append(identity)
         return Package("image", identity, Path("never-saved"), 0, 0)
@@ -250,7 +259,7 @@ def hostile_image(docker_provider: DockerProvider) -> Iterator[Entry]:
     yield entry
     for digest in made:
         docker_provider.forget(digest)
-    for name in ("tiltyard/test:entry", "tiltyard/test:hostile"):
+    for name in (latest, base):
         api.remove_image(name, force=True)
 
 

@@ -575,6 +575,15 @@ def test_a_live_feed_asks_for_a_good_start(client: Client) -> None:
     is_problem(client.get("/api/v1/boards/chess/events"), errors.NotFound)
 
 
+def test_an_event_does_not_name_what_is_not_public(
+    client: Client, ada: dict[str, str], sqlite: Database
+) -> None:
+    submit(client, ada, upload(client, ada))
+    with sqlite.read() as session:
+        event = session.scalars(select(Event)).one()
+    assert (event.kind, event.payload) == ("submission.validating", {})
+
+
 # problems, headers, health
 
 
@@ -653,3 +662,18 @@ def test_no_get_changes_the_record(
         if "{" not in path and not path.endswith("/events"):
             client.get(path, headers=ada)
     assert everything() == before
+
+
+# documents
+
+
+def test_every_route_setting_and_problem_is_documented(client: Client, app: FastAPI) -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    api, server = ((docs / name).read_text() for name in ("api.md", "server.md"))
+    for path in app.openapi()["paths"]:
+        if path != "/api/v1/crash":
+            assert f"{path.removeprefix('/api/v1')}`" in api.replace("?", "`"), path
+    for kind in errors.PROBLEMS:
+        assert f"`{errors.TYPE_PREFIX}{kind.slug}` | {kind.status} |" in api
+    for name in server_settings.Settings.model_fields:
+        assert f"`{name}`" in server, name

@@ -172,13 +172,13 @@ def test_the_best_are_judged_by_baselines_alone_and_ties_go_to_the_older() -> No
     assert boards.best(replace(ATTACK, top_opponents=1), entries, frozenset({"b"})) == ["weak"]
 
 
-def test_a_board_ranks_scores_shares_ties_and_puts_the_unscored_last(world: Any) -> None:
-    foe = world.entry("untargeted-attack", "baseline")
-    models = [world.entry("model", owner) for owner in ("ada", "bob", "cyd", "dan")]
-    world.settle()
+def test_a_board_ranks_scores_shares_ties_and_puts_the_unscored_last(anywhere: Any) -> None:
+    foe = anywhere.entry("untargeted-attack", "baseline")
+    models = [anywhere.entry("model", owner) for owner in ("ada", "bob", "cyd", "dan")]
+    anywhere.settle()
     for model, distance in zip(models, (1.0, 2.0, 2.0), strict=False):
-        world.play(model, foe, [distance] * 4)
-    rows = world.board("model")
+        anywhere.play(model, foe, [distance] * 4)
+    rows = anywhere.board("model")
     assert [(row.rank, row.owner, row.score) for row in rows] == [
         (1, "bob", 2.0),
         (1, "cyd", 2.0),
@@ -191,86 +191,86 @@ def test_a_board_ranks_scores_shares_ties_and_puts_the_unscored_last(world: Any)
     assert (rows[3].state, rows[3].matches_expected) == ("playing", 1)
 
 
-def test_an_attack_board_puts_the_smallest_first(world: Any) -> None:
-    model = world.entry("model", "baseline")
-    attacks = [world.entry("untargeted-attack") for _ in range(2)]
-    world.settle()
-    world.play(model, attacks[0], [3.0] * 4)
-    world.play(model, attacks[1], [1.0] * 4)
-    assert [row.score for row in world.board("untargeted-attack")] == [1.0, 3.0]
+def test_an_attack_board_puts_the_smallest_first(anywhere: Any) -> None:
+    model = anywhere.entry("model", "baseline")
+    attacks = [anywhere.entry("untargeted-attack") for _ in range(2)]
+    anywhere.settle()
+    anywhere.play(model, attacks[0], [3.0] * 4)
+    anywhere.play(model, attacks[1], [1.0] * 4)
+    assert [row.score for row in anywhere.board("untargeted-attack")] == [1.0, 3.0]
 
 
-def test_accepting_an_entry_schedules_its_matches_for_both_boards(world: Any) -> None:
-    baseline_model = world.entry("model", "baseline")
-    baseline_attack = world.entry("untargeted-attack", "baseline")
-    model, attack = world.entry("model"), world.entry("untargeted-attack")
-    world.settle()
+def test_accepting_an_entry_schedules_its_matches_for_both_boards(anywhere: Any) -> None:
+    baseline_model = anywhere.entry("model", "baseline")
+    baseline_attack = anywhere.entry("untargeted-attack", "baseline")
+    model, attack = anywhere.entry("model"), anywhere.entry("untargeted-attack")
+    anywhere.settle()
     expected = [
         (baseline_model, baseline_attack),
         (baseline_model, attack),
         (model, baseline_attack),
     ]
     for pair in expected:
-        assert world.match(*pair)
-    with world.database.read() as session:
+        assert anywhere.match(*pair)
+    with anywhere.database.read() as session:
         assert lifecycle.schedule(session, MODEL) == 0, "nothing is scheduled twice"
 
 
-def test_a_new_best_attack_is_played_against_everybody(world: Any) -> None:
-    model_baseline = world.entry("model", "baseline")
-    world.entry("untargeted-attack", "baseline")
-    model, attack = world.entry("model"), world.entry("untargeted-attack")
-    world.settle()
-    world.play(model_baseline, attack, [1.0] * 4)
-    assert world.match(model, attack), "the attack is among the five best now"
+def test_a_new_best_attack_is_played_against_everybody(anywhere: Any) -> None:
+    model_baseline = anywhere.entry("model", "baseline")
+    anywhere.entry("untargeted-attack", "baseline")
+    model, attack = anywhere.entry("model"), anywhere.entry("untargeted-attack")
+    anywhere.settle()
+    anywhere.play(model_baseline, attack, [1.0] * 4)
+    assert anywhere.match(model, attack), "the attack is among the five best now"
 
 
-def test_a_withdrawn_entry_leaves_the_board_and_its_matches_are_cancelled(world: Any) -> None:
-    foe = world.entry("untargeted-attack", "baseline")
-    model = world.entry("model")
-    world.settle()
-    actor = Actor(world.account(), "ada", "participant", "submit")
-    with world.database.write() as session:
+def test_a_withdrawn_entry_leaves_the_board_and_its_matches_are_cancelled(anywhere: Any) -> None:
+    foe = anywhere.entry("untargeted-attack", "baseline")
+    model = anywhere.entry("model")
+    anywhere.settle()
+    actor = Actor(anywhere.account(), "ada", "participant", "submit")
+    with anywhere.database.write() as session:
         row = session.get_one(Submission, model)
         lifecycle.withdraw(session, row, actor)
         lifecycle.withdraw(session, row, actor)
-    assert world.board("model") == []
-    with world.database.read() as session:
-        assert session.get_one(Job, world.job(world.match(model, foe))).state == "cancelled"
+    assert anywhere.board("model") == []
+    with anywhere.database.read() as session:
+        assert session.get_one(Job, anywhere.job(anywhere.match(model, foe))).state == "cancelled"
 
 
-def test_stored_rows_hash_to_a_recomputation_and_an_event_tells_of_a_change(world: Any) -> None:
-    foe = world.entry("untargeted-attack", "baseline")
-    model = world.entry("model")
-    world.settle()
-    world.play(model, foe, [1.0, 2.0, None, 0])
-    track = world.tracks["model"]
-    with world.database.read() as session:
+def test_stored_rows_hash_to_a_recomputation_and_an_event_tells_of_a_change(anywhere: Any) -> None:
+    foe = anywhere.entry("untargeted-attack", "baseline")
+    model = anywhere.entry("model")
+    anywhere.settle()
+    anywhere.play(model, foe, [1.0, 2.0, None, 0])
+    track = anywhere.tracks["model"]
+    with anywhere.database.read() as session:
         fields = boards.load(session, track)
         foes, baselines = boards.foes_of(fields)
         for entry in fields[0].entries:
-            stored = session.get_one(BoardRow, (track.name, entry.id, world.version))
+            stored = session.get_one(BoardRow, (track.name, entry.id, anywhere.version))
             assert stored.inputs_hash == boards.inputs_hash(track, entry, foes, baselines)
         before = session.scalars(select(Event.id)).all()
-    with world.database.write() as session:
+    with anywhere.database.write() as session:
         assert boards.refresh(session, track) is False
-    with world.database.read() as session:
+    with anywhere.database.read() as session:
         assert session.scalars(select(Event.id)).all() == before
         last = session.scalars(select(Event).order_by(Event.id.desc())).first()
         assert last is not None
-        assert (last.kind, last.track) in {("board", t.name) for t in world.tracks.values()}
+        assert (last.kind, last.track) in {("board", t.name) for t in anywhere.tracks.values()}
 
 
-def test_the_reason_of_a_failure_is_not_for_everybody(world: Any) -> None:
-    foe = world.entry("untargeted-attack", "baseline")
-    model = world.entry("model")
-    world.settle()
-    match = world.match(model, foe)
-    world.end(match, "failed_user", fault=model)
-    owner = Actor(world.account(), "ada", "participant", "submit")
-    with world.database.read() as session:
+def test_the_reason_of_a_failure_is_not_for_everybody(anywhere: Any) -> None:
+    foe = anywhere.entry("untargeted-attack", "baseline")
+    model = anywhere.entry("model")
+    anywhere.settle()
+    match = anywhere.match(model, foe)
+    anywhere.end(match, "failed_user", fault=model)
+    owner = Actor(anywhere.account(), "ada", "participant", "submit")
+    with anywhere.database.read() as session:
         assert "secret" not in (queries.match(session, match, ANONYMOUS).reason or "")
         assert queries.match(session, match, owner).reason == "secret reason"
-    (row,) = world.board("model")
+    (row,) = anywhere.board("model")
     assert row.state == "failed"
     assert "secret" not in (row.reason or "")

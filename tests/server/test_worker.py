@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,18 @@ class Bench:
             return session.scalar(query) or 0
 
     def submit(self, owner: str, track: str, package: Any) -> str:
-        """Enter a source package, as an upload that was finished before."""
-        data = Path(package.path).read_bytes()
+        """Enter a source package."""
+        upload = self.upload(owner, Path(package.path).read_bytes())
+        return self.enter(owner, track, upload, None)
+
+    def enter(self, owner: str, track: str, upload: str, key: str | None) -> str:
+        """Enter an upload."""
+        request = SubmissionRequest(track=track, name="mine", upload=upload)
+        actor = Actor(owner, "ada", "participant", "submit")
+        return lifecycle.enter(self.database, actor, request, "package", key)
+
+    def upload(self, owner: str, data: bytes) -> str:
+        """An upload that is complete."""
         with self.database.write() as session:
             upload = Upload(
                 account_id=owner,
@@ -95,9 +106,7 @@ class Bench:
             )
             session.add(upload)
             session.flush()
-            request = SubmissionRequest(track=track, name="mine", upload=upload.id)
-            actor = Actor(owner, "ada", "participant", "submit")
-            return lifecycle.submit(session, actor, request, "package", None).id
+            return upload.id
 
     def submission(self, submission_id: str) -> Submission:
         with self.database.read() as session:
@@ -114,6 +123,17 @@ class Bench:
     def attempt(self, job: Job) -> Attempt:
         with self.database.read() as session:
             return session.get_one(Attempt, (job.id, job.fence))
+
+
+@pytest.fixture
+def place_anywhere(
+    database: Database, tracks: dict[str, Track], tmp_path: Path, process_provider: ProcessProvider
+) -> Iterator[Bench]:
+    """A worker on SQLite, and one on PostgreSQL."""
+    made = Bench(database, tmp_path / "data", process_provider)
+    yield made
+    if made.worker is not None:
+        made.worker.stop()
 
 
 @pytest.fixture
@@ -135,8 +155,9 @@ def enter_baselines(place: Bench) -> None:
 
 
 def test_zoo_entries_are_played_to_the_board_with_the_figures_of_a_local_match(
-    place: Bench, tracks: dict[str, Track]
+    place_anywhere: Bench, tracks: dict[str, Track]
 ) -> None:
+    place = place_anywhere
     enter_baselines(place)
     place.start()
     place.finish()
@@ -350,6 +371,21 @@ def test_a_zoo_entry_without_weights_is_our_failure_not_its(place: Bench) -> Non
         job = session.scalars(select(Job)).one()
     place.until(lambda: place.job(job.submission_id).failures == 1)
     assert place.attempt(place.job(job.submission_id)).outcome == "infrastructure"
+
+
+def test_the_same_key_at_the_same_moment_makes_one_submission(
+    place_anywhere: Bench, anywhere: Any
+) -> None:
+    owner = anywhere.account()
+    upload = place_anywhere.upload(owner, b"package")
+    with ThreadPoolExecutor(6) as pool:
+        made = list(
+            pool.map(lambda _: place_anywhere.enter(owner, MODELS, upload, "key"), range(6))
+        )
+    assert len(set(made)) == 1
+    assert place_anywhere.count(Job) == 1
+    with place_anywhere.database.read() as session:
+        assert session.scalars(select(QuotaDay.used)).all() == [1]
 
 
 def test_a_finished_match_drains_its_outbox_once(place: Bench) -> None:
