@@ -13,17 +13,33 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from . import boards, jobs, quota, rules
+from . import jobs, quota, rules
 from .accounts import Actor, baseline_account
 from .db.engine import Database, db_now
 from .db.ids import new_id
 from .db.tables import Job, Match, Submission, Upload
-from .db.writes import append_event, insert_ignore, serialise
+from .db.writes import append_event, insert_ignore
 from .errors import Conflict, Invalid, NotFound
+from .scheduling import PRIORITY, cancel_matches, enqueue_match, schedule, settle
 from .schemas import Source, SubmissionRequest, SubmissionState
 
 if TYPE_CHECKING:
     from bench.tracks.types import Track
+
+__all__ = [
+    "accept",
+    "cancel",
+    "enter",
+    "enter_baselines",
+    "job_ended",
+    "move",
+    "reject",
+    "rerun",
+    "schedule",
+    "settle",
+    "submit",
+    "withdraw",
+]
 
 MOVES: Final[dict[SubmissionState, frozenset[SubmissionState]]] = {
     "uploading": frozenset({"validating", "rejected"}),
@@ -37,8 +53,6 @@ MOVES: Final[dict[SubmissionState, frozenset[SubmissionState]]] = {
 
 PUBLIC_NAMES = ("accepted", "withdrawn", "disqualified")
 """States whose events may name the submission: everybody reads a board's events."""
-
-PRIORITY = {"validate": 2, "participant": 1, "baseline": 0}
 
 
 def enter_baselines(session: Session) -> list[Submission]:
@@ -149,16 +163,23 @@ def submit(
     return submission
 
 
-def accept(session: Session, submission_id: str) -> Submission:
-    """validating -> accepted, with its matches against today's opponents."""
-    submission = move(session, submission_id, "accepted", accepted_at=db_now())
-    settle(session, rules.rules_version(rules.track(submission.track)))
-    return submission
+def accept(session: Session, submission_id: str) -> None:
+    """validating -> accepted, with its matches against today's opponents.
+
+    One that is not being validated any more stays as it is.
+    """
+    if _is_validating(session, submission_id):
+        submission = move(session, submission_id, "accepted", accepted_at=db_now())
+        settle(session, rules.rules_version(rules.track(submission.track)))
 
 
-def reject(session: Session, submission_id: str, reason: str) -> Submission:
-    """validating -> rejected, with a reason that its author can act on."""
-    return move(session, submission_id, "rejected", reason=reason)
+def reject(session: Session, submission_id: str, reason: str) -> None:
+    """validating -> rejected, with a reason that its author can act on.
+
+    One that is not being validated any more stays as it is.
+    """
+    if _is_validating(session, submission_id):
+        move(session, submission_id, "rejected", reason=reason)
 
 
 def cancel(session: Session, submission: Submission, actor: Actor) -> None:
@@ -194,9 +215,8 @@ def rerun(session: Session, submission: Submission, actor: Actor) -> list[str]:
     Raises Conflict when there is nothing of the kind.
     """
     latest = _latest_jobs(session, submission.id)
-    again = [job for job in latest if job.state in ("dead", "cancelled")]
-    if actor.role == "operator":
-        again += [job for job in latest if job.state == "failed_user"]
+    failures = {"dead", "cancelled"} | ({"failed_user"} if actor.role == "operator" else set())
+    again = [job for job in latest if job.state in failures and _is_wanted(session, job)]
     if not again:
         raise Conflict(
             "nothing of this submission failed by our fault or was cancelled; "
@@ -210,7 +230,7 @@ def rerun(session: Session, submission: Submission, actor: Actor) -> list[str]:
             made += _enqueue_validation(session, submission, track, repeat=job.repeat + 1)
         elif job.match_id is not None:
             match = session.get_one(Match, job.match_id)
-            made += _enqueue_match(session, match, job.submission_id, track, job.repeat + 1)
+            made += enqueue_match(session, match, job.submission_id, track, job.repeat + 1)
     return made
 
 
@@ -231,33 +251,6 @@ def job_ended(session: Session, job: Job, *, ours: bool) -> None:
         if job.state == "dead":
             reason = f"our side failed ({reason}); it cost you nothing: ask for a :rerun"
         reject(session, job.submission_id, reason)
-
-
-def schedule(session: Session, track: Track) -> int:
-    """Have a match for each accepted entry of this track with each of today's opponents.
-
-    Opponents are all baselines and the five best of the tracks that meet this one; the entries of
-    those tracks meet this one's likewise. Returns how many matches are new.
-    """
-    fields = boards.load(session, track)
-    mine, others = fields[0], fields[1:]
-    pairs: set[tuple[str, str]] = set()
-    for other in others:
-        pairs |= {(entry.id, foe) for entry in mine.entries for foe in other.opponents}
-        pairs |= {(foe, entry.id) for entry in other.entries for foe in mine.opponents}
-    return sum(_ensure_match(session, track, first, second) for first, second in sorted(pairs))
-
-
-def settle(session: Session, rules_version: str) -> None:
-    """Bring boards and matches into line with the facts, for all tracks of these rules."""
-    serialise(session, "settle")
-    tracks = rules.sharing(rules_version)
-    for track in tracks:
-        boards.refresh(session, track)
-    for track in tracks[:1]:
-        if schedule(session, track):
-            for one in tracks:
-                boards.refresh(session, one)
 
 
 def move(
@@ -289,68 +282,6 @@ def move(
     return moved
 
 
-def cancel_matches(session: Session, submission_id: str) -> None:
-    """Cancel every open job of matches that this entry plays in, whoever asked for them."""
-    open_jobs = session.scalars(
-        select(Job)
-        .join(Match, Match.id == Job.match_id)
-        .where(
-            Job.state.in_(jobs.OPEN),
-            (Match.model_id == submission_id) | (Match.attack_id == submission_id),
-        )
-    ).all()
-    for job in open_jobs:
-        jobs.request_cancel(session, job.id)
-
-
-def _ensure_match(session: Session, track: Track, first_id: str, second_id: str) -> int:
-    first, second = (session.get_one(Submission, each) for each in (first_id, second_id))
-    model, attack = (first, second) if first.kind == "model" else (second, first)
-    version = rules.rules_version(track)
-    row = {
-        "id": new_id(),
-        "model_id": model.id,
-        "attack_id": attack.id,
-        "rules_version": version,
-        "dataset": track.dataset,
-        "split": track.split,
-        "images": track.images,
-        "seed": track.seed,
-        "created_at": db_now(),
-    }
-    if not insert_ignore(session, Match, [row]):
-        return 0
-    match = session.get_one(Match, row["id"])
-    participant = next((e for e in (model, attack) if e.source != "zoo"), model)
-    return len(_enqueue_match(session, match, participant.id, track, repeat=0))
-
-
-def _enqueue_match(
-    session: Session, match: Match, submission_id: str, track: Track, repeat: int
-) -> list[str]:
-    submission = session.get_one(Submission, submission_id)
-    key = jobs.key_of(
-        kind="match",
-        model=_digest(match.model),
-        attack=_digest(match.attack),
-        rules=match.rules_version,
-        seed=match.seed,
-        repeat=repeat,
-    )
-    job_id = jobs.enqueue(
-        session,
-        key=key,
-        kind="match",
-        submission_id=submission.id,
-        account_id=submission.account_id,
-        match_id=match.id,
-        priority=PRIORITY["baseline" if submission.source == "zoo" else "participant"],
-        repeat=repeat,
-        run_seconds=track.limits.run_seconds,
-    )
-    return [job_id] if job_id else []
-
-
 def _enqueue_validation(
     session: Session, submission: Submission, track: Track, repeat: int = 0
 ) -> list[str]:
@@ -367,9 +298,16 @@ def _enqueue_validation(
     return [job_id] if job_id else []
 
 
-def _digest(submission: Submission) -> str:
-    """What makes an entry the same entry: its id too, since every submission is scored."""
-    return f"{submission.id}:{submission.sha256 or submission.spec}"
+def _is_validating(session: Session, submission_id: str) -> bool:
+    return session.scalar(select(Submission.state).filter_by(id=submission_id)) == "validating"
+
+
+def _is_wanted(session: Session, job: Job) -> bool:
+    """Whether running it again would still count for somebody."""
+    if job.match_id is None:
+        return session.get_one(Submission, job.submission_id).state == "rejected"
+    match = session.get_one(Match, job.match_id)
+    return match.model.state == match.attack.state == "accepted"
 
 
 def _open_jobs(session: Session, submission_id: str) -> list[Job]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -135,6 +135,13 @@ class Player:
             if entry.kind == "model":
                 return self._validate_model(entry, track, labels, stop)
             return self._validate_attack(entry, track, labels, stop)
+
+    def forget(self, entry: EntryFacts) -> None:
+        """Free what loading an entry took, such as its image: it is not going to be played."""
+        digest = self._digests.pop(entry.sha256 or "", None)
+        if digest is not None and self.provider is not None:
+            with suppress(InfrastructureError):
+                self.provider.forget(digest)
 
     def match(
         self,

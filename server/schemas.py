@@ -267,7 +267,7 @@ class SampleView(View):
     queries: int
     seconds: float
     adversarial_sha256: str | None = Field(description="artefact: .npy uint8 (H, W, C)")
-    reason: str | None = Field(description="only for the owner of the attack or the model")
+    reason: str | None = Field(description="only for the owner of the attack")
     trace: list[tuple[int, float]] = Field(description="(queries, best distance so far)")
 
 

@@ -176,7 +176,11 @@ class Worker:
         label = (held.job_id, held.fence)
         if match is None:
             track = rules.track(submission.track)
-            return self.player.validate(own, track, label, holding.stop)
+            try:
+                return self.player.validate(own, track, label, holding.stop)
+            except Fault:
+                self.player.forget(own)
+                raise
         sharing = rules.sharing(match.rules_version)
         if not sharing:
             raise InfrastructureError(f"no track has the rules {match.rules_version} any more")

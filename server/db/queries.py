@@ -23,6 +23,7 @@ from ..errors import NotFound
 from .submissions import logs, queue, submission, submissions, visible
 from .tables import Attempt, BoardRow, Event, Job, Match, SampleResult, Submission
 from .views import (
+    PUBLIC_REASONS,
     PUBLIC_STATES,
     accuracy_curve,
     attempt_view,
@@ -136,8 +137,9 @@ def matches(
 
 
 def match(session: Session, match_id: str, actor: Actor | None = None) -> views.MatchView:
-    """One match with its curves."""
-    row, private = _match(session, match_id, actor)
+    """One match with its curves. Why an entry failed is for that one's owner."""
+    actor = actor or ANONYMOUS
+    row = _match(session, match_id, actor)
     samples = _samples(session, row.id)
     job = _latest_jobs(session, [row.id]).get(row.id)
     attempt = session.scalars(
@@ -162,7 +164,7 @@ def match(session: Session, match_id: str, actor: Actor | None = None) -> views.
         tracks=[each.name for each in shared],
         threat=rules.threat_view(shared[0]),
         state=job.state if job is not None else "queued",
-        reason=_reason(job, private),
+        reason=_reason(session, job, actor),
         sandbox=boxes,
         isolated="process" not in boxes,
         hidden=any(rules.hidden(each) for each in shared),
@@ -178,11 +180,14 @@ def match(session: Session, match_id: str, actor: Actor | None = None) -> views.
 def samples(session: Session, match_id: str, actor: Actor | None = None) -> list[views.SampleView]:
     """All samples of a match in the data set's order; empty until it has been played.
 
-    A hidden split's samples are nobody's to see: NotFound.
+    Their reasons are the attack's mistakes and its last output, so they are for its owner. A
+    hidden split's samples are nobody's to see: NotFound.
     """
-    row, private = _match(session, match_id, actor)
+    actor = actor or ANONYMOUS
+    row = _match(session, match_id, actor)
     if any(rules.hidden(each) for each in rules.sharing(row.rules_version)):
         raise NotFound(f"match {match_id} was played on a hidden split; its samples stay hidden")
+    private = actor.sees_private(row.attack.account_id)
     names = _class_names(row.dataset, row.split)
     return [sample_view(s, names, private=private) for s in _samples(session, row.id)]
 
@@ -291,17 +296,16 @@ def _opponent_refs(session: Session, rows: list[dict[str, Any]]) -> dict[str, vi
     return {row.id: entry_ref(row) for row in found}
 
 
-def _match(session: Session, match_id: str, actor: Actor | None) -> tuple[Match, bool]:
-    """The match, and whether the actor may read its reasons: both sides' owners may."""
+def _match(session: Session, match_id: str, actor: Actor) -> Match:
+    """The match, if both sides are public or one is the actor's own."""
     row = session.get(Match, match_id)
-    actor = actor or ANONYMOUS
     if row is None:
         raise NotFound(f"there is no match {match_id!r}")
     sides = (row.model, row.attack)
-    private = any(actor.sees_private(side.account_id) for side in sides)
-    if not private and any(side.state not in PUBLIC_STATES for side in sides):
+    own = any(actor.sees_private(side.account_id) for side in sides)
+    if not own and any(side.state not in PUBLIC_STATES for side in sides):
         raise NotFound(f"there is no match {match_id!r}")
-    return row, private
+    return row
 
 
 def _samples(session: Session, match_id: str) -> list[SampleResult]:
@@ -327,7 +331,7 @@ def _match_refs(session: Session, found: list[Match]) -> list[views.MatchRef]:
                 attack=entry_ref(row.attack),
                 dataset=row.dataset,
                 state=job.state if job is not None else "queued",
-                reason=_reason(job, private=False),
+                reason=_reason(session, job, ANONYMOUS),
                 isolated=all(sample.sandbox != "process" for sample in played),
                 median_distance=median_distance(played),
                 samples=len(played),
@@ -344,18 +348,14 @@ def _latest_jobs(session: Session, match_ids: list[str]) -> dict[str, Job]:
     return {job.match_id: job for job in session.scalars(query) if job.match_id is not None}
 
 
-def _reason(job: Job | None, private: bool) -> str | None:
-    """Why a match has no result: the whole story for owners, the kind of it for all."""
+def _reason(session: Session, job: Job | None, actor: Actor) -> str | None:
+    """Why a match has no result: the whole story for who is at fault, the kind of it for all."""
     if job is None or job.reason is None:
         return None
-    if private:
+    culprit = session.get(Submission, job.fault_id or job.submission_id)
+    if culprit is not None and actor.sees_private(culprit.account_id):
         return job.reason
-    public = {
-        "failed_user": "an entry failed by its own fault; its author sees how",
-        "dead": "it could not be played by our fault; an operator runs it again",
-        "cancelled": "cancelled",
-    }
-    return public.get(job.state)
+    return PUBLIC_REASONS.get(job.state)
 
 
 @cache

@@ -16,6 +16,12 @@ from .tables import Attempt, Event, Job, SampleResult, Submission
 
 PUBLIC_STATES = ("accepted",)
 """States in which an entry may be seen by anybody; its owner and operators see it in any."""
+PUBLIC_REASONS = {
+    "failed_user": "an entry failed by its own fault; its author sees how",
+    "dead": "it could not be played by our fault; an operator runs it again",
+    "cancelled": "cancelled",
+}
+"""Why a match has no result, for those who may not read the whole story."""
 HIDDEN_NAME = "(not public yet)"
 
 
@@ -164,6 +170,8 @@ def job_view(
     public_name: bool,
 ) -> views.JobView:
     """A job; reasons and the names of unaccepted submissions only for their owners."""
+    others_fault = job.fault_id is not None and job.fault_id != submission.id
+    reason = PUBLIC_REASONS.get(job.state) if others_fault else job.reason
     return views.JobView(
         id=job.id,
         kind=job.kind,
@@ -174,7 +182,7 @@ def job_view(
         attempt=job.fence,
         position=position,
         waits_for=_waits_for(job, position, now),
-        reason=job.reason if private else None,
+        reason=reason if private else None,
         cancel_requested=job.cancel_requested_at is not None,
         created_at=when(job.created_at),
         run_after=when(job.run_after),

@@ -447,9 +447,7 @@ def test_a_name_cannot_be_a_formula_in_the_csv(
     assert "'=HYPERLINK(1)" in text
 
 
-def test_a_match_has_its_curves_and_its_samples(
-    client: Client, played: dict[str, str], ada: dict[str, str], bob: dict[str, str]
-) -> None:
+def test_a_match_has_its_curves_and_its_samples(client: Client, played: dict[str, str]) -> None:
     match = client.get(f"/api/v1/matches/{played['match']}").json()
     assert match["summary"]["n"] == 4
     assert match["summary"]["median_distance"] == 1.5
@@ -461,10 +459,50 @@ def test_a_match_has_its_curves_and_its_samples(
     ]
     assert match["query_curve"] == [{"x": 0.0, "y": 20.0}, {"x": 5.0, "y": 2.0}]
     assert (match["sandbox"], match["isolated"]) == (["process"], False)
-    samples = f"/api/v1/matches/{played['match']}/samples"
-    assert [s["distance"] for s in client.get(samples).json()] == [1.0, 2.0, None, 0.0]
-    assert client.get(samples, headers=bob).json()[2]["reason"] is None
-    assert client.get(samples, headers=ada).json()[2]["reason"] == "secret reason"
+    samples = client.get(f"/api/v1/matches/{played['match']}/samples").json()
+    assert [sample["distance"] for sample in samples] == [1.0, 2.0, None, 0.0]
+
+
+def test_why_an_attack_failed_on_a_sample_is_for_its_owner_alone(
+    client: Client, world: Any, ada: dict[str, str], bob: dict[str, str], operator: dict[str, str]
+) -> None:
+    world.entry("untargeted-attack", "baseline")
+    model, attack = world.entry("model", "ada"), world.entry("untargeted-attack", "bob")
+    baseline = world.entry("model", "baseline")
+    world.settle()
+    world.play(baseline, attack, [1.0] * 4)
+    match = world.play(model, attack, [None] * 4)
+    path = f"/api/v1/matches/{match}/samples"
+    for who, seen in ((ada, None), ({}, None), (bob, "secret reason"), (operator, "secret reason")):
+        assert {sample["reason"] for sample in client.get(path, headers=who).json()} == {seen}
+
+
+def test_how_a_model_failed_is_not_shown_to_the_attack_that_met_it(
+    client: Client, world: Any, ada: dict[str, str], bob: dict[str, str]
+) -> None:
+    attack = world.entry("untargeted-attack", "bob")
+    model, baseline = world.entry("model", "ada"), world.entry("model", "baseline")
+    world.settle()
+    world.play(baseline, attack, [1.0] * 4)
+    match = world.match(model, attack)
+    world.end(match, "failed_user", fault=model)
+    path = f"/api/v1/matches/{match}"
+    assert client.get(path, headers=ada).json()["reason"] == "secret reason"
+    for who in (bob, {}):
+        assert "by its own fault" in client.get(path, headers=who).json()["reason"]
+        shown = client.get(f"/api/v1/submissions/{attack}", headers=who).text
+        assert "secret" not in shown
+
+
+def test_what_was_withdrawn_is_not_run_again(
+    client: Client, world: Any, ada: dict[str, str]
+) -> None:
+    world.entry("untargeted-attack", "baseline")
+    model = world.entry("model", "ada")
+    world.settle()
+    place = f"/api/v1/submissions/{model}"
+    assert client.post(f"{place}:withdraw", headers=ada).status_code == 202
+    is_problem(client.post(f"{place}:rerun", headers=ada), errors.Conflict)
 
 
 def test_matches_are_listed_page_by_page_without_gap_or_repeat(client: Client, world: Any) -> None:

@@ -426,3 +426,11 @@ def test_a_guarded_model_stops_when_told() -> None:
     stop.set()
     with pytest.raises(plays.StopRequested):
         guarded(images)
+
+
+def test_a_verdict_on_a_submission_that_is_gone_changes_nothing(place: Bench, world: Any) -> None:
+    gone = world.entry("model", state="disqualified")
+    with place.database.write() as session:
+        lifecycle.accept(session, gone)
+        lifecycle.reject(session, gone, "too late")
+    assert place.submission(gone).state == "disqualified"
