@@ -14,11 +14,12 @@ KINDS = [("model", "example-model"), ("untargeted-attack", "example-attack")]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
+    """The files of a folder, but for caches and compiled Python."""
+    files = {p.relative_to(folder): p for p in folder.rglob("*") if p.is_file()}
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in files
-        if "__pycache__" not in path.parts and not path.name.startswith(".")
+        inside.as_posix(): path.read_bytes()
+        for inside, path in files.items()
+        if not any(part.startswith(".") or part == "__pycache__" for part in inside.parts)
     }
 
 
