@@ -5,6 +5,8 @@ A start that isn't found is a fact about one image, never an error for the batch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -53,10 +55,13 @@ def noise_starts(
     tries: int,
     bisection_steps: int,
 ) -> tuple[Tensor, Tensor]:
-    """Untargeted starts: uniform noise blended in, more of it with each try, then bisection.
+    """Untargeted starts: noise blended in, more of it with each try, then bisection.
 
-    Try k of K blends the share (k + 1) / K of fresh noise into the image, so that an image which is
-    easy to break starts near and a hard one ends at pure noise.
+    In the first half of the tries a growing share of fresh noise is blended into the image, up to
+    pure noise, so that an image which is easy to break starts near; in the second half pure noise
+    is asked. Three kinds take turns, because a model may give its favourite label to all noise of
+    one kind: uniform noise, coarse blotches (uniform noise of a quarter of the resolution,
+    enlarged, of random strength), and black and white pixels of a random density.
 
     Args:
         oracle: the metered model for the same images.
@@ -76,8 +81,8 @@ def noise_starts(
         rows = (~found & (oracle.remaining() > 0)).nonzero().flatten()
         if len(rows) == 0:
             break
-        noise = random.uniform(rows, images.shape[1:]) * (upper - lower) + lower
-        candidates = torch.lerp(images[rows], noise, (k + 1) / tries)
+        noise = _noise(k % 3, rows, images.shape[1:], random) * (upper - lower) + lower
+        candidates = torch.lerp(images[rows], noise, min(1.0, 2 * (k + 1) / tries))
         hit = oracle.is_adversarial(candidates, rows)
         starts[rows[hit]] = candidates[hit]
         found[rows[hit]] = True
@@ -86,3 +91,16 @@ def noise_starts(
     rows = found.nonzero().flatten()
     starts[rows] = bisect(oracle, images[rows], starts[rows], rows, steps=bisection_steps)
     return starts, found
+
+
+def _noise(kind: int, rows: Tensor, shape: Sequence[int], random: ImageRandom) -> Tensor:
+    """Noise in [0, 1], (len(rows), *shape): 0 uniform, 1 blotches, 2 black and white."""
+    if kind == 0:
+        return random.uniform(rows, shape)
+    if kind == 1:
+        channels, height, width = shape
+        coarse = random.uniform(rows, (channels, (height + 3) // 4, (width + 3) // 4))
+        strength = 0.3 + 0.7 * random.uniform(rows, (1, 1, 1))
+        return strength * torch.nn.functional.interpolate(coarse, size=(height, width))
+    density = random.uniform(rows, (1, 1, 1))
+    return (random.uniform(rows, shape) < density).float()

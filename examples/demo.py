@@ -22,7 +22,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 TRACKS = ("mnist5k-robust-model", "mnist5k-untargeted-attack")
-SUBMISSIONS = ("model", "untargeted-attack")
+SUBMISSIONS = ("model", "untargeted_attack")
 START_SECONDS = 120
 MATCH_SECONDS = 1800
 

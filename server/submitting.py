@@ -110,15 +110,15 @@ def _package(what: Path, sandbox: str | None, report: Report) -> Iterator[Path]:
 
 
 def _percent(report: Report) -> Callable[[int, int], None]:
-    """Report an upload's progress in tenths, and small ones not at all."""
+    """Report an upload's progress in quarters, and small ones not at all."""
     shown = 0
 
     def progress(there: int, size: int) -> None:
         nonlocal shown
-        tenth = 10 * there // size
-        if size > 2**25 and tenth > shown:
-            shown = tenth
-            report(f"sent {10 * tenth} %")
+        quarter = 4 * there // size
+        if size > 2**25 and quarter > shown:
+            shown = quarter
+            report(f"sent {25 * quarter} %")
 
     return progress
 

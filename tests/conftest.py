@@ -162,5 +162,5 @@ class _Command:
             text=True,
             cwd=self.folder,
             timeout=timeout,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
         )

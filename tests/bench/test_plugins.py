@@ -28,7 +28,7 @@ def written(folder: Path, text: str, name: str = "mine.py") -> str:
 
 def test_every_file_that_ends_in_create_is_listed_with_a_summary() -> None:
     for kind in ("models", "attacks", "datasets", "tracks"):
-        found = plugins.plugins(kind)  # type: ignore[arg-type]
+        found = plugins.plugins(kind)
         assert found
         assert all(plugin.summary for plugin in found)
     names = {plugin.name for plugin in plugins.plugins("attacks")}

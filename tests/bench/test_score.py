@@ -123,7 +123,7 @@ def test_opponents_with_different_samples_are_refused() -> None:
 def test_a_failure_counts_as_the_farthest_corner_on_a_board() -> None:
     pixels = np.array([0, 127, 128, 255], dtype=np.uint8).reshape(1, 2, 2, 1)
     corner = np.array([255, 255, 0, 0]).reshape(1, 2, 2, 1)
-    expected = np.linalg.norm((corner - pixels.astype(float)) / 255)
+    expected = float(np.linalg.norm((corner - pixels.astype(float)) / 255))
     assert worst_case_distance(pixels)[0] == pytest.approx(expected)
     assert counted_distance(FAILED, expected) == pytest.approx(expected)
     assert counted_distance(CLEAN_ERROR, expected) == 0

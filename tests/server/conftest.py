@@ -150,7 +150,11 @@ class World:
                 "distances": None,
                 "queries": 0 if distance == 0 else queries,
                 "seconds": 0.1,
-                "status": "failed" if distance is None else "success" if distance else "clean_error",
+                "status": "failed"
+                if distance is None
+                else "success"
+                if distance
+                else "clean_error",
                 "reason": "secret reason" if distance is None else None,
                 "adversarial_sha256": None,
                 "trace": [[5, distance]] if distance else [],
