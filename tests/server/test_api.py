@@ -297,6 +297,16 @@ def test_what_cannot_be_run_here_is_refused_with_the_mend(
     assert MODELS in is_problem(submit(client, ada, good, "chess"), errors.NotFound)["detail"]
 
 
+def test_a_docker_server_takes_no_source_packages(
+    client: Client, ada: dict[str, str], app: FastAPI
+) -> None:
+    state = app.state.tiltyard
+    state.settings = state.settings.model_copy(update={"sandbox": "docker"})
+    answer = submit(client, ada, upload(client, ada))
+    assert "docker save" in is_problem(answer, errors.Invalid)["detail"]
+    assert submit(client, ada, upload(client, ada, b"ustar: a docker image")).status_code == 202
+
+
 def test_another_ones_upload_cannot_be_submitted(
     client: Client, ada: dict[str, str], bob: dict[str, str]
 ) -> None:

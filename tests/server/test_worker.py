@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import OperationalError
 
 import bench
 from bench.plugins import load_attack, load_model
@@ -307,6 +308,31 @@ def test_a_worker_that_lost_its_lease_stops_and_records_nothing(place: Bench, ha
     with place.database.read() as session:
         assert session.get_one(Job, job.id).state == "running"
         assert session.get_one(Attempt, (job.id, job.fence)).outcome is None
+
+
+def test_a_worker_that_cannot_reach_the_record_gives_up_before_its_lease_can_pass_on(
+    place: Bench, world: Any, hostile_source: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*arguments: object) -> None:
+        raise OperationalError("no connection", None, OSError())
+
+    place.settings = place.settings.model_copy(update={"lease_seconds": 1.0})
+    submission = place.submit(world.account(), ATTACKS, hostile_source("attack.py", "hang"))
+    worker = place.start()
+    place.until(lambda: place.job(submission).state == "running")
+    monkeypatch.setattr(jobs, "beat", unreachable)
+    place.until(lambda: worker.busy == 0)
+    job = place.job(submission)
+    assert (job.state, place.attempt(job).outcome) == ("running", None)
+    worker.stop()
+    place.worker = None
+
+    def taken_back() -> bool:
+        housekeeping.expire(place.database)
+        return place.job(submission).state == "queued"
+
+    place.until(taken_back)
+    assert place.job(submission).leases_lost == 1
 
 
 def test_an_orderly_stop_gives_the_job_back_unharmed(place: Bench, hanging: str) -> None:
