@@ -204,3 +204,20 @@ def test_the_adversarials_in_a_run_folder_fool_the_model_again(tiltyard: Command
         assert int(model(to_images(image[None])).argmax()) != fact["clean_label"]
         length = np.linalg.norm((image.astype(float) - clean) / 255)
         assert length == pytest.approx(fact["distance"], rel=1e-4)
+
+
+def test_every_command_has_a_heading_in_the_documents() -> None:
+    from bench.cli import app
+    from server import cli
+
+    page = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text()
+    assert cli.app is app
+    names = [command.name or "" for command in app.registered_commands]
+    names = [
+        name or str(command.callback and command.callback.__name__)
+        for name, command in zip(names, app.registered_commands, strict=True)
+    ]
+    names += [str(group.name) for group in app.registered_groups]
+    assert len(names) > 10
+    for name in names:
+        assert f"\n## {name}\n" in page
