@@ -51,4 +51,4 @@ def test_an_unknown_setting_is_refused() -> None:
 def test_settings_do_not_change() -> None:
     found = settings.load()
     with pytest.raises(ValidationError, match="frozen"):
-        found.workers = 2  # type: ignore[misc]
+        found.workers = 2
