@@ -65,7 +65,9 @@ def to_pixels(images: Tensor) -> Pixels:
 
 def to_images(pixels: Pixels) -> Tensor:
     """(N, H, W, C) uint8 -> (N, C, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).contiguous() / 255
+    # The conversion copies, so that a read-only array is fine; torch would warn about it.
+    floats = torch.from_numpy(pixels.astype(np.float32))
+    return floats.permute(0, 3, 1, 2).contiguous().div_(255)
 
 
 def one_hot(labels: Labels) -> Tensor:

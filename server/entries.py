@@ -22,8 +22,9 @@ from attacks.criteria import Criterion
 from attacks.oracle import Oracle
 from attacks.random import ImageRandom
 from attacks.types import Access, Bounds, Norm
+from bench.adapters import to_pixels
 
-from .referee import NPY, Referee, to_pixels
+from .referee import NPY, Referee
 from .sandbox import wire
 from .sandbox.base import exit_text, last_lines
 from .sandbox.errors import BadAnswer, NotDeterministic, Stopped, SubmissionFailed

@@ -25,6 +25,7 @@ from attacks.criteria import Criterion
 from attacks.errors import BudgetExhausted
 from attacks.oracle import Oracle
 from attacks.random import ImageRandom
+from bench.adapters import to_images, to_pixels
 
 from .sandbox import wire
 from .sandbox.errors import Stopped
@@ -317,19 +318,6 @@ class Referee:
     def _ended(self) -> Answer:
         ours = isinstance(self.failure, Stopped)
         return _json(503, error="the match was stopped" if ours else "the model has failed")
-
-
-def to_pixels(images: Tensor) -> NDArray[np.uint8]:
-    """Images (N, C, H, W) in [0, 1] as uint8 (N, H, W, C)."""
-    pixels = (images.detach() * 255).round().clamp(0, 255).to(torch.uint8)
-    array: NDArray[np.uint8] = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    return array
-
-
-def to_images(pixels: NDArray[np.uint8]) -> Tensor:
-    """Pixels (N, H, W, C) uint8 as images (N, C, H, W) float32 in [0, 1]."""
-    # The conversion copies, so a read-only array is fine; torch would warn about it.
-    return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2).contiguous().div_(255)
 
 
 def why_not_pixels(array: NDArray[Any], shape: tuple[int, ...]) -> str | None:

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,16 +36,16 @@ def missing(what: str, mend: str) -> NoReturn:
 @pytest.fixture(scope="session")
 def docker_engine() -> str:
     """The version of a running Docker engine."""
-    import docker
-    from docker.errors import DockerException
+    from bench.errors import InfrastructureError
+    from server.sandbox.engine import connect
 
     try:
-        client = docker.from_env(timeout=10)
+        client = connect(timeout=10)
         try:
             return str(client.version()["Version"])
         finally:
             client.close()
-    except (DockerException, OSError) as error:
+    except (InfrastructureError, OSError) as error:
         missing(f"no Docker engine answers ({error})", "install docker.io and start dockerd")
 
 
@@ -67,7 +68,7 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """A URL of a PostgreSQL server of our own, started for the session and stopped after it.
 
     TILTYARD_TEST_POSTGRES names one that runs already.
@@ -80,13 +81,11 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if not binaries:
         missing("there is no PostgreSQL server", "install Debian's package postgresql")
     programs = binaries[-1]
-    folder = tmp_path_factory.mktemp("postgres")
+    # Not below pytest's own folder: every start of pytest, nested ones too, shuts that to others.
+    folder = Path(tempfile.mkdtemp(prefix="tiltyard-postgres-"))
     as_postgres: list[str] = []
     if os.geteuid() == 0:  # initdb refuses root
         as_postgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        for parent in [folder, *folder.parents]:
-            if parent.stat().st_uid == 0 and parent != Path(parent.anchor):
-                parent.chmod(parent.stat().st_mode | 0o711)
         shutil.chown(folder, "postgres", "postgres")
     data = folder / "data"
     subprocess.run(
@@ -121,6 +120,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(timeout=30)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
