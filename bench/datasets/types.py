@@ -67,6 +67,13 @@ class Dataset:
         """All images as a new float32 tensor (N,C,H,W) in [0,1]."""
         return _images(self.pixels)
 
+    @property
+    def targets(self) -> Tensor:
+        """All labels as a new int64 tensor (N,)."""
+        import torch
+
+        return torch.from_numpy(self.labels.copy())
+
     def take(self, n: int) -> Dataset:
         """The first `n` images (all of them when there are fewer)."""
         if n < 0:
