@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sys
@@ -34,7 +35,8 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Look at everything; nothing is changed or started."""
+    """Look at everything; nothing is changed, started or downloaded."""
+    os.environ["TILTYARD_OFFLINE"] = "1"
     return [
         Check("python", sys.version_info >= (3, 11), True, platform.python_version()),
         _check("torch", True, _torch),

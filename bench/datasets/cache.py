@@ -77,6 +77,11 @@ def fetch(urls: Sequence[str], target: Path, *, size: int) -> None:
     so that somebody without a network can bring the file another way.
     """
     failures: list[str] = []
+    if os.environ.get("TILTYARD_OFFLINE") == "1":
+        raise UserError(
+            f"{target.name} is not here, and TILTYARD_OFFLINE forbids to download it; unset that, "
+            f"or get it from {urls[0]} and put it at {target}"
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

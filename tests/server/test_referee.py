@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import attacks
-from server.referee import FREE_CLAIMS, MOST_IMAGES, Answer, Referee, to_images, to_pixels
+from bench.adapters import to_images, to_pixels
+from server.referee import FREE_CLAIMS, MOST_IMAGES, Answer, Referee
 from server.sandbox.errors import Crashed
 from server.sandbox.serve import Server
 
