@@ -32,6 +32,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+OURS = "this is a fault of Tiltyard's, not yours; please report it with the lines above"
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -65,15 +67,20 @@ def run(application: Callable[[], Any]) -> None:
     except SubmissionError as error:
         _stop(f"the submission failed: {error}", 1)
     except InfrastructureError as error:
-        _stop(f"our failure: {error}", 3)
+        _stop(f"error, not of your making: {error}", 3)
     except KeyboardInterrupt:
         _stop("stopped", 130)
     except BrokenPipeError:
         sys.stderr.close()  # the reader has gone; nothing is left to say
         sys.exit(0)
+    except OSError as error:
+        if error.filename is None:
+            traceback.print_exc()
+            _stop(OURS, 3)
+        _stop(f"error: can't use {error.filename}: {error.strerror}; name another place", 2)
     except Exception:
         traceback.print_exc()
-        _stop("this is a fault of Tiltyard's, not yours; please report it with the lines above", 3)
+        _stop(OURS, 3)
 
 
 def print_json(document: object) -> None:

@@ -133,6 +133,8 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
         (("play", "--model", "small_cnn", "--attack", "boundary", "--resume"), "add --out"),
         (("play", "--model", "none.py", "--attack", "boundary"), "there is no file"),
         (("score", "nowhere"), "there is no run"),
+        (("play", "--model", "small_cnn", "--attack", "boundary", "--out", "/proc/nowhere"),
+         "can't use /proc/nowhere"),
         (("train", "no_such_model", "--dataset", "mnist5k"), "no_such_model"),
     ],
 )  # fmt: skip

@@ -8,6 +8,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from bench.errors import InfrastructureError
 
 from ..engine import Database
 
@@ -15,7 +18,19 @@ _MIGRATION_LOCK = 0x7117_0002
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Bring the schema up to a revision; two servers that start at once wait for each other."""
+    """Bring the schema up to a revision; two servers that start at once wait for each other.
+
+    Raises InfrastructureError when the database does not answer.
+    """
+    try:
+        database.engine.connect().close()
+    except OperationalError as error:
+        url = database.url.render_as_string(hide_password=True)
+        first = str(error.orig).strip().splitlines()[0]
+        raise InfrastructureError(
+            f"the database {url} does not answer ({first}); start it, or give its right URL "
+            "with --database"
+        ) from error
     _run(database, command.upgrade, revision)
 
 
