@@ -82,10 +82,9 @@ class Client:
         """One track's limits, budget, image contract and ranking rule."""
         return self._json("GET", f"/api/v1/tracks/{track}/rules")
 
-    def sandbox(self) -> str | None:
-        """Where submissions run, "docker" or "process"; None where this server only shows pages."""
-        provider = self._json("GET", "/healthz")["sandbox"].get("provider")
-        return None if provider is None else str(provider)
+    def sandbox(self) -> str:
+        """Where submissions run, here or on this server's workers: "docker" or "process"."""
+        return str(self._json("GET", "/healthz")["sandbox"]["provider"])
 
     def board(self, track: str) -> Json:
         """A board."""

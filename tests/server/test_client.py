@@ -187,9 +187,9 @@ def test_rules_and_tracks_are_the_servers(ground: Ground, tracks: dict[str, Trac
             anybody.rules("mnist")
 
 
-def test_a_server_that_only_shows_pages_has_no_sandbox(ground: Ground) -> None:
+def test_a_server_that_only_shows_pages_knows_the_sandbox_of_its_workers(ground: Ground) -> None:
     with Client(ground.url) as anybody:
-        assert anybody.sandbox() is None
+        assert anybody.sandbox() == "process"
 
 
 def test_a_file_goes_over_in_chunks(
