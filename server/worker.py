@@ -283,10 +283,13 @@ class Worker:
                 wake.clear()
 
     def _limit_threads(self) -> None:
-        """Share the cores: matches run side by side, each with its part of them."""
+        """Share the cores: half of them for our models, half for the sandboxed entries.
+
+        More threads than cores cost several times the time: they wait for each other at every step.
+        """
         import torch
 
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // max(1, self.settings.workers)))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // max(2, 2 * self.settings.workers)))
 
 
 def entry_facts(row: Submission) -> EntryFacts:
