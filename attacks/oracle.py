@@ -24,6 +24,9 @@ from .types import ACCESS_ORDER, Access, Bounds, Model, Norm
 LEVELS = 255
 """Steps between the bounds of an 8-bit image."""
 
+CHUNK = 1024
+"""Images in a forward pass at most, to bound memory."""
+
 BOUNDS_TOLERANCE = 1e-4
 """How far outside the bounds a query may lie before it is refused; it is clipped in any case."""
 
@@ -67,7 +70,7 @@ class Oracle:
         access: Access = "decision",
         budget: int | None = None,
         quantised: bool = False,
-        chunk: int = 1024,
+        chunk: int = CHUNK,
     ) -> None:
         n = len(images)
         self._model = model

@@ -18,7 +18,7 @@ from torch import Tensor
 from .criteria import Criterion, Misclassification
 from .distances import distance, project
 from .errors import BudgetExhausted, UsageError
-from .oracle import LEVELS, Oracle, frozen, quantise
+from .oracle import CHUNK, LEVELS, Oracle, frozen, quantise
 from .random import ImageRandom
 from .types import Access, Attack, Model, Norm, Status
 
@@ -98,11 +98,9 @@ def perturb(
     _check_input(model, images, criterion, names, epsilon, budget, quantised)
 
     with frozen(model):
-        with torch.no_grad():
-            predicted = torch.cat([model(part).argmax(1) for part in images.split(1024)])
+        predicted = _labels(model, images)
         rows = torch.arange(len(images))
-        already = criterion.holds(predicted, rows)
-        active = rows[~already]
+        active = rows[~criterion.holds(predicted, rows)]
         origins = images[active].clone()
         oracle = Oracle(
             model,
@@ -119,17 +117,11 @@ def perturb(
         finite = torch.isfinite(found).flatten(1).all(1)
         found = torch.where(finite.view(-1, 1, 1, 1), found, origins)
         found = _admissible(found, origins, epsilon, oracle)
-        success, measured, verdicts = _judge(oracle, model, found, origins)
-        asked = oracle.best_distance < torch.where(success, measured, torch.inf)
-        if epsilon is not None:
-            asked &= oracle.best_distance <= epsilon * (1 + RADIUS_TOLERANCE)
-        best = torch.where(asked.view(-1, 1, 1, 1), oracle.best, found)
-        holds, best_measured, _ = _judge(oracle, model, best, origins)
-        asked &= holds
-        rescued = asked & ~success
-        found = torch.where(asked.view(-1, 1, 1, 1), best, found)
-        measured = torch.where(asked, best_measured, measured)
-        success = success | asked
+        verdicts = _labels(model, found)
+        success = oracle.criterion.holds(verdicts, torch.arange(len(found)))
+        measured = distance(oracle.norm, origins, found)
+        answered = success.clone()
+        _prefer_asked(model, oracle, origins, epsilon, found, success, measured)
 
     status: list[Status] = ["clean_error"] * len(images)
     reasons: list[str | None] = [None] * len(images)
@@ -140,9 +132,9 @@ def perturb(
         reasons[row] = oracle.notes[i]
         if success[i]:
             status[row] = "success"
-            if rescued[i] and not cut_short:
+            if not answered[i] and not cut_short:
                 reasons[row] = reasons[row] or (
-                    f"the returned image is not adversarial (the model says {verdicts[i]}); "
+                    f"the returned image is not adversarial (the model says {int(verdicts[i])}); "
                     "the best one that was asked counts"
                 )
         elif not finite[i]:
@@ -151,7 +143,7 @@ def perturb(
         else:
             status[row] = "exhausted" if cut_short or spent[i] else "failed"
             reasons[row] = reasons[row] or _why(
-                status[row], float(measured[i]), verdicts[i], int(oracle.queries[i])
+                status[row], float(measured[i]), int(verdicts[i]), int(oracle.queries[i])
             )
 
     result = images.clone()
@@ -211,16 +203,35 @@ def _admissible(found: Tensor, origins: Tensor, epsilon: float | None, oracle: O
     return torch.where(outside.view(-1, 1, 1, 1), quantise(truncated, oracle.bounds), rounded)
 
 
-def _judge(
-    oracle: Oracle, model: Model, found: Tensor, origins: Tensor
-) -> tuple[Tensor, Tensor, list[int]]:
-    rows = torch.arange(len(found))
-    if len(found) == 0:
-        return torch.zeros(0, dtype=torch.bool), torch.zeros(0), []
+def _labels(model: Model, images: Tensor) -> Tensor:
+    """The model's labels (n,) int64 on a fresh forward pass that nobody counts."""
+    if len(images) == 0:
+        return torch.zeros(0, dtype=torch.int64)
     with torch.no_grad():
-        verdicts = torch.cat([model(part).argmax(1) for part in found.split(1024)])
-    measured = distance(oracle.norm, origins, found)
-    return oracle.criterion.holds(verdicts, rows), measured, verdicts.tolist()
+        return torch.cat([model(part).argmax(1) for part in images.split(CHUNK)])
+
+
+def _prefer_asked(
+    model: Model,
+    oracle: Oracle,
+    origins: Tensor,
+    epsilon: float | None,
+    found: Tensor,
+    success: Tensor,
+    measured: Tensor,
+) -> None:
+    """Put the best image asked in the answer's place where it is nearer and fools again.
+
+    Changes found (n, C, H, W), success (n,) and measured (n,) in place; only those are asked.
+    """
+    nearer = oracle.best_distance < torch.where(success, measured, torch.inf)
+    if epsilon is not None:
+        nearer &= oracle.best_distance <= epsilon * (1 + RADIUS_TOLERANCE)
+    rows = nearer.nonzero().flatten()
+    rows = rows[oracle.criterion.holds(_labels(model, oracle.best[rows]), rows)]
+    found[rows] = oracle.best[rows]
+    measured[rows] = distance(oracle.norm, origins[rows], oracle.best[rows])
+    success[rows] = True
 
 
 def _why(status: Status, measured: float, verdict: int, queries: int) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench import datasets
 from bench.errors import TiltyardError
 
 
@@ -43,7 +44,7 @@ def examine() -> list[Check]:
         _check("docker", False, _docker),
         _check("postgresql driver", False, _postgresql),
         _program("chromium", "for the browser tests; install Debian's package chromium"),
-        *(_dataset(name) for name in _dataset_names()),
+        *(_dataset(name) for name in datasets.names()),
     ]
 
 
@@ -81,16 +82,8 @@ def _program(name: str, otherwise: str) -> Check:
     return Check(name, path is not None, False, path or otherwise)
 
 
-def _dataset_names() -> list[str]:
-    from bench.plugins import plugins
-
-    return [plugin.name for plugin in plugins("datasets")]
-
-
 def _dataset(name: str) -> Check:
-    from bench.datasets import dataset
-
     def look() -> str:
-        return f"{len(dataset(name))} images in the test split"
+        return f"{len(datasets.dataset(name))} images in the test split"
 
     return _check(f"data: {name}", name == "mnist5k", look)
