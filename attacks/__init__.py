@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .oracle import Oracle, Verdict, quantise
     from .perturbation import Adversarials, perturb
     from .random import ImageRandom, image_seed
-    from .types import Access, Attack, Bounds, Model, Norm, Status
+    from .types import Access, Attack, Bounds, Model, Norm, Pool, Status
 
 __all__ = [
     "Access",
@@ -33,6 +33,7 @@ __all__ = [
     "Model",
     "Norm",
     "Oracle",
+    "Pool",
     "Status",
     "Targeted",
     "UsageError",
@@ -59,6 +60,7 @@ _HOME = {
     "Model": "types",
     "Norm": "types",
     "Oracle": "oracle",
+    "Pool": "types",
     "Status": "types",
     "Targeted": "criteria",
     "UsageError": "errors",

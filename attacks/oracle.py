@@ -19,7 +19,7 @@ from torch import Tensor
 from .criteria import Criterion
 from .distances import distance
 from .errors import BudgetExhausted, UsageError
-from .types import ACCESS_ORDER, Access, Bounds, Model, Norm
+from .types import ACCESS_ORDER, Access, Bounds, Model, Norm, Pool
 
 LEVELS = 255
 """Steps between the bounds of an 8-bit image."""
@@ -58,6 +58,7 @@ class Oracle:
         budget: queries that each image may cost, or None for no limit.
         quantised: round every query to 8 bits before the model sees it.
         chunk: images a forward pass at most, to bound memory.
+        pool: images that an attack may start from, or None.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Oracle:
         budget: int | None = None,
         quantised: bool = False,
         chunk: int = CHUNK,
+        pool: Pool | None = None,
     ) -> None:
         n = len(images)
         self._model = model
@@ -82,10 +84,11 @@ class Oracle:
         self.access: Access = access
         self.budget = budget
         self.quantised = quantised
-        self.queries = torch.zeros(n, dtype=torch.int64)
-        self.gradients = torch.zeros(n, dtype=torch.int64)
-        self.best = images.clone()
-        self.best_distance = torch.full((n,), torch.inf)
+        self.pool = pool
+        self._queries = torch.zeros(n, dtype=torch.int64)
+        self._gradients = torch.zeros(n, dtype=torch.int64)
+        self._best = images.clone()
+        self._best_distance = torch.full((n,), torch.inf)
         self.claimed = images.clone()
         self.claimed_distance = torch.full((n,), torch.inf)
         self.traces: list[list[tuple[int, float]]] = [[] for _ in range(n)]
@@ -95,6 +98,26 @@ class Oracle:
     def bounds(self) -> Bounds:
         """The model's bounds."""
         return self._model.bounds
+
+    @property
+    def queries(self) -> Tensor:
+        """Images asked so far for each row, (N,) int64."""
+        return self._queries
+
+    @property
+    def gradients(self) -> Tensor:
+        """How many of them were also asked backwards, (N,) int64."""
+        return self._gradients
+
+    @property
+    def best(self) -> Tensor:
+        """The nearest adversarial asked so far (N, C, H, W); the clean image where there is none."""
+        return self._best
+
+    @property
+    def best_distance(self) -> Tensor:
+        """Its distance in `norm` (N,) float32, infinite where there is none."""
+        return self._best_distance
 
     def require(self, wanted: Access) -> None:
         """Raise a UsageError unless this much access was granted."""
@@ -107,8 +130,8 @@ class Oracle:
     def remaining(self) -> Tensor:
         """Queries left for each row, (N,) int64; a very large number where there is no budget."""
         if self.budget is None:
-            return torch.full_like(self.queries, torch.iinfo(torch.int64).max)
-        return self.budget - self.queries
+            return torch.full_like(self._queries, torch.iinfo(torch.int64).max)
+        return self.budget - self._queries
 
     def labels(self, images: Tensor, rows: Tensor) -> Tensor:
         """The model's labels (n,) int64 for images (n, C, H, W) that belong to rows (n,).
@@ -149,7 +172,7 @@ class Oracle:
             seen = self._prepare(images, rows)
             number = self._charge(rows)
             logits = self._checked(self._model(seen))
-            self.gradients += torch.bincount(rows, minlength=len(self.gradients))
+            self._gradients += torch.bincount(rows, minlength=len(self._gradients))
             self._watch(seen.detach(), rows, logits.detach().argmax(1), number)
             return logits
 
@@ -204,15 +227,15 @@ class Oracle:
 
     def _charge(self, rows: Tensor) -> Tensor:
         """Count one query for each entry of rows; returns the number that each query has."""
-        counts = torch.bincount(rows, minlength=len(self.queries))
+        counts = torch.bincount(rows, minlength=len(self._queries))
         if self.budget is not None:
-            over = (counts > 0) & (self.queries + counts > self.budget)
+            over = (counts > 0) & (self._queries + counts > self.budget)
             if bool(over.any()):
                 raise BudgetExhausted(over.nonzero().flatten().tolist())
-        number = self.queries[rows] + 1
+        number = self._queries[rows] + 1
         if int(counts.max()) > 1:
             number = number + _earlier(rows)
-        self.queries += counts
+        self._queries += counts
         return number
 
     def _ask(self, images: Tensor, rows: Tensor) -> Tensor:
@@ -235,12 +258,12 @@ class Oracle:
 
     def _watch(self, seen: Tensor, rows: Tensor, predicted: Tensor, number: Tensor) -> None:
         measured = distance(self.norm, self._images[rows], seen)
-        improved = self.criterion.holds(predicted, rows) & (measured < self.best_distance[rows])
+        improved = self.criterion.holds(predicted, rows) & (measured < self._best_distance[rows])
         for i in improved.nonzero().flatten().tolist():
             row, value = int(rows[i]), float(measured[i])
-            if value < float(self.best_distance[row]):  # a row may stand several times in a call
-                self.best_distance[row] = value
-                self.best[row] = seen[i]
+            if value < float(self._best_distance[row]):  # a row may stand several times in a call
+                self._best_distance[row] = value
+                self._best[row] = seen[i]
                 self.traces[row].append((int(number[i]), value))
 
 

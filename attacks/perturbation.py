@@ -20,7 +20,7 @@ from .distances import distance, project
 from .errors import BudgetExhausted, UsageError
 from .oracle import CHUNK, LEVELS, Oracle, frozen, quantise
 from .random import ImageRandom
-from .types import Access, Attack, Model, Norm, Status
+from .types import Access, Attack, Model, Norm, Pool, Status
 
 LATTICE_TOLERANCE = 1e-3
 """How far (in 8-bit steps) a clean image may lie off the lattice on a quantised track."""
@@ -68,6 +68,7 @@ def perturb(
     quantised: bool = False,
     access: Access | None = None,
     norm: Norm | None = None,
+    pool: Pool | None = None,
 ) -> Adversarials:
     """Attack a batch.
 
@@ -86,6 +87,8 @@ def perturb(
         quantised: only 8-bit values count (images must lie on them).
         access: what the attack may see at most; what it needs, when not given.
         norm: the distance that counts (and that epsilon is in); the attack's own, when not given.
+        pool: labelled images of other samples, for attacks that start from an image of another
+            class. One that equals the clean image is never taken, because its label is the same.
 
     Raises:
         UsageError: input of the wrong shape, type or range; an attack that needs more access
@@ -96,6 +99,7 @@ def perturb(
     granted = attack.access if access is None else access
     counted = attack.norm if norm is None else norm
     _check_input(model, images, criterion, names, epsilon, budget, quantised)
+    _check_pool(pool, images)
 
     with frozen(model):
         predicted = _labels(model, images)
@@ -110,6 +114,7 @@ def perturb(
             access=granted,
             budget=budget,
             quantised=quantised,
+            pool=pool,
         )
         oracle.require(attack.access)
         random = ImageRandom.of(seed, [names[i] for i in active.tolist()], images.device)
@@ -288,3 +293,14 @@ def _check_input(
                 f"a clean image lies {off:.2g} of an 8-bit step off the lattice; on a quantised "
                 "track images are uint8 divided by 255"
             )
+
+
+def _check_pool(pool: Pool | None, images: Tensor) -> None:
+    if pool is None:
+        return
+    if pool.images.shape[1:] != images.shape[1:] or pool.labels.shape != pool.images.shape[:1]:
+        raise UsageError(
+            f"the pool holds images {tuple(pool.images.shape)} and labels "
+            f"{tuple(pool.labels.shape)}; wanted (M, {', '.join(map(str, images.shape[1:]))}) "
+            "and (M,)"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +19,18 @@ Status = Literal["clean_error", "success", "failed", "exhausted", "invalid", "no
 NORMS: tuple[Norm, ...] = ("l0", "l1", "l2", "linf")
 ACCESS_ORDER: tuple[Access, ...] = ("decision", "score", "gradient")
 """From the least access to the most: each one includes those before it."""
+
+
+class Pool(NamedTuple):
+    """Images that a search may start from: of other samples, with their true labels.
+
+    Attributes:
+        images: (M, C, H, W) float32 within the model's bounds.
+        labels: (M,) int64.
+    """
+
+    images: Tensor
+    labels: Tensor
 
 
 @runtime_checkable

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Sequence
+
 import pytest
 import torch
 from linear import Linear, images
 
 import attacks
-from attacks import Misclassification, Oracle, UsageError, perturb
+from attacks import BudgetExhausted, Misclassification, Oracle, UsageError, perturb
 from attacks.random import ImageRandom
 from bench.plugins import load_attack, plugins
 
 NATIVE = [p.name for p in plugins("attacks") if not p.name.endswith(":NAME")]
+BUILT: dict[str, Callable[[], attacks.Attack]] = {}
+"""Attacks that need an object, such as another attack or a model, to be made."""
+
 THROUGH_FOOLBOX = [
     "foolbox:L2DeepFoolAttack",
     "foolbox:LinfFastGradientAttack",
@@ -23,12 +29,30 @@ SPECS = NATIVE + THROUGH_FOOLBOX
 RADIUS = {"foolbox:LinfFastGradientAttack": 0.05, "foolbox:L2PGD:steps=5": 0.5}
 
 
+class Watched(ImageRandom):
+    """Streams that remember whether anything was drawn."""
+
+    drawn = False
+
+    def _draw(self, rows: torch.Tensor, shape: Sequence[int], draw: object) -> torch.Tensor:
+        Watched.drawn = True
+        return super()._draw(rows, shape, draw)  # type: ignore[arg-type]
+
+    def permutation(self, rows: torch.Tensor, size: int) -> torch.Tensor:
+        Watched.drawn = True
+        return super().permutation(rows, size)
+
+
+def made(spec: str) -> attacks.Attack:
+    return BUILT[spec]() if spec in BUILT else load_attack(spec)
+
+
 def play(
     spec: str, batch: torch.Tensor, ids: list[str], budget: int = 60, seed: int = 0
 ) -> attacks.Adversarials:
     model = Linear()
     return perturb(
-        load_attack(spec),
+        made(spec),
         model,
         batch,
         model(batch).argmax(1),
@@ -76,21 +100,34 @@ def test_a_result_does_not_depend_on_the_other_images_of_the_batch(spec: str) ->
 
 
 @pytest.mark.parametrize("spec", NATIVE)
-def test_another_seed_asks_other_images(spec: str) -> None:
+def test_an_attack_that_draws_asks_other_images_with_another_seed(
+    spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attacks.perturbation.ImageRandom", Watched)
+    Watched.drawn = False
     first, second = play(spec, images(), IDS, seed=1), play(spec, images(), IDS, seed=2)
-    assert not torch.equal(first.images, second.images)
+    assert Watched.drawn == (not torch.equal(first.images, second.images))
 
 
 @pytest.mark.parametrize("spec", NATIVE)
-def test_decision_attacks_work_with_labels_alone_and_leave_the_callers_random_state(
+def test_an_attack_needs_no_more_access_than_it_says_and_leaves_the_callers_random_state(
     spec: str,
 ) -> None:
-    attack = load_attack(spec)
-    assert attack.access == "decision"
+    attack = made(spec)
     model, batch = Linear(), images()
-    meter = Oracle(model, batch, Misclassification(model(batch).argmax(1)), norm="l2", budget=60)
+    meter = Oracle(
+        model,
+        batch,
+        Misclassification(model(batch).argmax(1)),
+        norm=attack.norm,
+        access=attack.access,  # the meter raises when more is asked
+        budget=60,
+    )
     state = torch.random.get_rng_state()
-    attack.run(meter, batch, meter.criterion, epsilon=None, random=ImageRandom.of(0, IDS))
+    with contextlib.suppress(BudgetExhausted):
+        attack.run(
+            meter, batch, meter.criterion, epsilon=RADIUS.get(spec), random=ImageRandom.of(0, IDS)
+        )
     assert torch.equal(state, torch.random.get_rng_state())
     assert (meter.queries > 0).all()
 
