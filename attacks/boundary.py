@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import UsageError
-from .types import Access, Norm
+from .types import Access, Attack, Norm
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from .criteria import Criterion
@@ -39,6 +41,7 @@ class Boundary:
         start_tries: noise images asked for a start.
         bisection_steps: queries that bring a start to the boundary.
         spherical_step, source_step: first step sizes, relative to the distance.
+        start: an attack that finds the starts, instead of noise (or of the pool, when targeted).
     """
 
     steps: int = 5000
@@ -46,6 +49,7 @@ class Boundary:
     bisection_steps: int = 10
     spherical_step: float = 0.1
     source_step: float = 0.1
+    start: Attack | None = None
 
     @property
     def norm(self) -> Norm:
@@ -53,7 +57,7 @@ class Boundary:
 
     @property
     def access(self) -> Access:
-        return "decision"
+        return "decision" if self.start is None else self.start.access
 
     def run(
         self,
@@ -65,62 +69,98 @@ class Boundary:
         random: ImageRandom,
     ) -> Tensor:
         """See `attacks.Attack.run`. With an epsilon an image is done once it is within it."""
-        import torch
+        from .starts import find_starts
 
-        from .starts import noise_starts
-
-        if criterion.targets is not None:
-            raise UsageError(
-                "boundary has no targeted starting points yet; use it untargeted, "
-                "or a gradient attack such as foolbox:L2CarliniWagnerAttack"
-            )
-        lower, upper = model.bounds
-        n = len(images)
-        best, found = noise_starts(
+        best, found = find_starts(
             model,
             images,
             random,
+            start=self.start,
             tries=self.start_tries,
             bisection_steps=self.bisection_steps,
         )
-        radius = torch.linalg.vector_norm((best - images).flatten(1), dim=1)
-        spherical = torch.full((n,), self.spherical_step)
-        source = torch.full((n,), self.source_step)
-        probes, walks = _Rate(n), _Rate(n)
-        done = ~found
-        for step in range(self.steps):
-            if epsilon is not None:
-                done = done | (radius <= epsilon)
-            rows = (~done & (model.remaining() > 0) & (source > 1e-7)).nonzero().flatten()
-            if len(rows) == 0:
-                break
-            probe = step % PROBE_EVERY == 0
-            noise = random.normal(rows, images.shape[1:])
-            forward = torch.zeros(len(rows)) if probe else source[rows]
-            candidates = _propose(
-                images[rows], best[rows], radius[rows], noise, spherical[rows], forward
-            ).clamp(lower, upper)
-            hit = model.is_adversarial(candidates, rows)
-            reached = torch.linalg.vector_norm((candidates - images[rows]).flatten(1), dim=1)
-            take = hit & (reached <= radius[rows] * (1 + 1e-4 if probe else 1))
-            best[rows[take]] = candidates[take]
-            radius[rows[take]] = reached[take]
-            if probe:
-                # On a boundary that is flat at this scale half of the probes are adversarial.
-                probes.add(rows, hit)
-                grow, shrink = probes.verdict(above=0.5, below=0.2)
-                spherical[grow] *= ADAPTATION
-                spherical[shrink] /= ADAPTATION
-                source[grow] *= ADAPTATION
-                source[shrink] /= ADAPTATION
-            else:
-                walks.add(rows, hit)
-                grow, shrink = walks.verdict(above=0.25, below=0.1)
-                source[grow] *= ADAPTATION
-                source[shrink] /= ADAPTATION
-            spherical.clamp_(max=1.0)
-            source.clamp_(max=0.5)
+
+        def draw(rows: Tensor, _best: Tensor) -> Tensor:
+            return random.normal(rows, images.shape[1:])
+
+        walk(
+            model,
+            images,
+            best,
+            found,
+            draw,
+            steps=self.steps,
+            spherical_step=self.spherical_step,
+            source_step=self.source_step,
+            epsilon=epsilon,
+        )
         return best
+
+
+def walk(
+    model: Oracle,
+    images: Tensor,
+    best: Tensor,
+    found: Tensor,
+    draw: Callable[[Tensor, Tensor], Tensor],
+    *,
+    steps: int,
+    spherical_step: float,
+    source_step: float,
+    epsilon: float | None,
+) -> None:
+    """Walk along the boundary, nearer and nearer; improves best in place.
+
+    Args:
+        model: the metered model for the same N images.
+        images: (N, C, H, W) clean.
+        best: (N, C, H, W) starts on the adversarial side; found: (N,) bool, which there are.
+        draw: maps rows (n,) and their images best[rows] to directions (n, C, H, W) of any length.
+        steps: queries for each image at most.
+        spherical_step, source_step: first step sizes, relative to the distance.
+        epsilon: an image is done once it is within this L2 distance.
+    """
+    import torch
+
+    lower, upper = model.bounds
+    n = len(images)
+    radius = torch.linalg.vector_norm((best - images).flatten(1), dim=1)
+    spherical = torch.full((n,), spherical_step)
+    source = torch.full((n,), source_step)
+    probes, walks = _Rate(n), _Rate(n)
+    done = ~found
+    for step in range(steps):
+        if epsilon is not None:
+            done = done | (radius <= epsilon)
+        rows = (~done & (model.remaining() > 0) & (source > 1e-7)).nonzero().flatten()
+        if len(rows) == 0:
+            break
+        probe = step % PROBE_EVERY == 0
+        noise = draw(rows, best[rows])
+        forward = torch.zeros(len(rows)) if probe else source[rows]
+        candidates = _propose(
+            images[rows], best[rows], radius[rows], noise, spherical[rows], forward
+        ).clamp(lower, upper)
+        hit = model.is_adversarial(candidates, rows)
+        reached = torch.linalg.vector_norm((candidates - images[rows]).flatten(1), dim=1)
+        take = hit & (reached <= radius[rows] * (1 + 1e-4 if probe else 1))
+        best[rows[take]] = candidates[take]
+        radius[rows[take]] = reached[take]
+        if probe:
+            # On a boundary that is flat at this scale half of the probes are adversarial.
+            probes.add(rows, hit)
+            grow, shrink = probes.verdict(above=0.5, below=0.2)
+            spherical[grow] *= ADAPTATION
+            spherical[shrink] /= ADAPTATION
+            source[grow] *= ADAPTATION
+            source[shrink] /= ADAPTATION
+        else:
+            walks.add(rows, hit)
+            grow, shrink = walks.verdict(above=0.25, below=0.1)
+            source[grow] *= ADAPTATION
+            source[shrink] /= ADAPTATION
+        spherical.clamp_(max=1.0)
+        source.clamp_(max=0.5)
 
 
 def _propose(
@@ -179,6 +219,7 @@ def create(
     bisection_steps: int = 10,
     spherical_step: float = 0.1,
     source_step: float = 0.1,
+    start: Attack | None = None,
 ) -> Boundary:
     """Make the attack; see `Boundary` for the parameters."""
     if steps < 0 or start_tries < 1 or bisection_steps < 0:
@@ -197,4 +238,5 @@ def create(
         bisection_steps=bisection_steps,
         spherical_step=spherical_step,
         source_step=source_step,
+        start=start,
     )

@@ -111,7 +111,7 @@ class Oracle:
 
     @property
     def best(self) -> Tensor:
-        """The nearest adversarial asked so far (N, C, H, W); the clean image where there is none."""
+        """The nearest adversarial asked so far (N, C, H, W), or the clean image."""
         return self._best
 
     @property

@@ -12,6 +12,96 @@ from torch import Tensor
 
 from .oracle import Oracle
 from .random import ImageRandom
+from .types import Attack
+from .views import View
+
+
+def find_starts(
+    oracle: Oracle,
+    images: Tensor,
+    random: ImageRandom,
+    *,
+    start: Attack | None,
+    tries: int,
+    bisection_steps: int,
+) -> tuple[Tensor, Tensor]:
+    """Starts for a decision-based search, of whatever kind there is for its question.
+
+    With `start`, what that attack finds. For the images that have none so: for a targeted question
+    the nearest images of the wanted class in the oracle's pool, else noise.
+
+    Args:
+        oracle: the metered model for the same images.
+        images: (N, C, H, W) clean images.
+        random: their streams.
+        start: an attack whose results are the starts, or None.
+        tries: queries for each image at most before it is given up.
+        bisection_steps: further queries for each image that has a start.
+
+    Returns:
+        starts (N, C, H, W), the clean image where there is none, and which of them are adversarial
+        (N,) bool. Each failure is noted in the oracle and aborts nothing.
+    """
+    starts = images.clone()
+    found = torch.zeros(len(images), dtype=torch.bool)
+    if start is not None:
+        _attacked_starts(oracle, images, starts, found, random, start)
+    if oracle.criterion.targets is not None:
+        _pool_starts(oracle, images, starts, found, tries)
+    else:
+        _noise_starts(oracle, images, starts, found, random, tries)
+    rows = found.nonzero().flatten()
+    starts[rows] = bisect(oracle, images[rows], starts[rows], rows, steps=bisection_steps)
+    return starts, found
+
+
+def _attacked_starts(
+    oracle: Oracle,
+    images: Tensor,
+    starts: Tensor,
+    found: Tensor,
+    random: ImageRandom,
+    start: Attack,
+) -> None:
+    """What another attack returns, asked once more: its word alone does not count."""
+    view = View(oracle, torch.arange(len(images)))
+    candidates = start.run(view, images, view.criterion, epsilon=None, random=random).detach()
+    changed = (candidates != images).flatten(1).any(1)
+    _ask(
+        oracle, starts, found, candidates, (changed & (oracle.remaining() > 0)).nonzero().flatten()
+    )
+
+
+def _ask(oracle: Oracle, starts: Tensor, found: Tensor, candidates: Tensor, rows: Tensor) -> None:
+    """Ask candidates[rows] of (N, C, H, W); those that are adversarial become starts."""
+    hit = oracle.is_adversarial(candidates[rows], rows)
+    starts[rows[hit]] = candidates[rows[hit]]
+    found[rows[hit]] = True
+
+
+def _pool_starts(oracle: Oracle, images: Tensor, starts: Tensor, found: Tensor, tries: int) -> None:
+    """The pool's images of each wanted class, nearest first (L2), until one is adversarial."""
+    pool, targets = oracle.pool, oracle.criterion.targets
+    missing = (~found).nonzero().flatten().tolist()
+    if pool is None or targets is None:
+        for row in missing:
+            oracle.note(row, "no starting point: a targeted search starts from a pool of images")
+        return
+    # Free of queries: which images of the wanted class are nearest.
+    distances = torch.cdist(images.flatten(1), pool.images.flatten(1))
+    distances[pool.labels.unsqueeze(0) != targets.unsqueeze(1)] = torch.inf
+    nearest = distances.topk(min(tries, len(pool.labels)), largest=False)
+    for k in range(nearest.indices.shape[1]):
+        there = nearest.values[:, k].isfinite()
+        rows = (~found & there & (oracle.remaining() > 0)).nonzero().flatten()
+        if len(rows) == 0:
+            break
+        _ask(oracle, starts, found, pool.images[nearest.indices[:, k]], rows)
+    for row in (~found).nonzero().flatten().tolist():
+        tried = int(nearest.values[row].isfinite().sum())
+        oracle.note(
+            row, f"no starting point: none of {tried} images of class {int(targets[row])} is taken"
+        )
 
 
 def bisect(
@@ -47,50 +137,33 @@ def bisect(
     return torch.lerp(clean, adversarial, high.view(-1, 1, 1, 1))
 
 
-def noise_starts(
+def _noise_starts(
     oracle: Oracle,
     images: Tensor,
+    starts: Tensor,
+    found: Tensor,
     random: ImageRandom,
-    *,
     tries: int,
-    bisection_steps: int,
-) -> tuple[Tensor, Tensor]:
-    """Untargeted starts: noise blended in, more of it with each try, then bisection.
+) -> None:
+    """Noise blended in, more of it with each try.
 
     In the first half of the tries a growing share of fresh noise is blended into the image, up to
     pure noise, so that an image which is easy to break starts near; in the second half pure noise
     is asked. Three kinds take turns, because a model may give its favourite label to all noise of
     one kind: uniform noise, coarse blotches (uniform noise of a quarter of the resolution,
     enlarged, of random strength), and black and white pixels of a random density.
-
-    Args:
-        oracle: the metered model for the same images.
-        images: (N, C, H, W) clean images.
-        random: their streams.
-        tries: queries for each image at most before it is given up.
-        bisection_steps: further queries for each image that has a start.
-
-    Returns:
-        starts (N, C, H, W) and which of them are adversarial (N,) bool. Each failure is noted in
-        the oracle.
     """
     lower, upper = oracle.bounds
-    starts = images.clone()
-    found = torch.zeros(len(images), dtype=torch.bool)
     for k in range(tries):
         rows = (~found & (oracle.remaining() > 0)).nonzero().flatten()
         if len(rows) == 0:
             break
         noise = _noise(k % 3, rows, images.shape[1:], random) * (upper - lower) + lower
-        candidates = torch.lerp(images[rows], noise, min(1.0, 2 * (k + 1) / tries))
-        hit = oracle.is_adversarial(candidates, rows)
-        starts[rows[hit]] = candidates[hit]
-        found[rows[hit]] = True
+        candidates = images.clone()
+        candidates[rows] = torch.lerp(images[rows], noise, min(1.0, 2 * (k + 1) / tries))
+        _ask(oracle, starts, found, candidates, rows)
     for row in (~found).nonzero().flatten().tolist():
         oracle.note(row, f"no starting point: the model kept its label under {tries} noise images")
-    rows = found.nonzero().flatten()
-    starts[rows] = bisect(oracle, images[rows], starts[rows], rows, steps=bisection_steps)
-    return starts, found
 
 
 def _noise(kind: int, rows: Tensor, shape: Sequence[int], random: ImageRandom) -> Tensor:

@@ -48,6 +48,19 @@ class Model(Protocol):
 
 
 @runtime_checkable
+class GenerativeModel(Model, Protocol):
+    """A classifier that can show what it takes an image for, class by class."""
+
+    def reconstruct(self, images: Tensor, /) -> tuple[Tensor, Tensor]:
+        """The best explanation of images (N, C, H, W) by each class.
+
+        Returns:
+            scores (N, K), the higher the likelier, and images (N, K, C, H, W) within the bounds.
+        """
+        ...
+
+
+@runtime_checkable
 class Attack(Protocol):
     """A search for adversarial images. Implementations are frozen, keyword-only dataclasses."""
 

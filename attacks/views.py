@@ -19,10 +19,10 @@ class View(Oracle):
         whole: the oracle.
         rows: (n,) int64, different rows of it.
         budget: further queries that each of these images may cost through this view, where that
-            is less than what the whole has left.
+            is less than what the whole has left: one number, or one for each row (n,) int64.
     """
 
-    def __init__(self, whole: Oracle, rows: Tensor, *, budget: int | None = None) -> None:
+    def __init__(self, whole: Oracle, rows: Tensor, *, budget: int | Tensor | None = None) -> None:
         self._whole = whole
         self._rows = rows
         self.criterion = whole.criterion.take(rows)

@@ -3,6 +3,8 @@
 Listing reads the files with `ast` and imports nothing, so that it stays fast; loading imports one.
 A specification is NAME, FILE.py or foolbox:NAME, each with parameters behind it if need be:
 `small_cnn:training=pgd`, `./mine.py:width=8`, `foolbox:LinfPGD:steps=20,rel_stepsize=0.1`.
+A parameter may be a specification itself, in parentheses where it has parameters of its own, and
+"+" stands between several: `worst_case:attacks=boundary+(pointwise:norm=l2)`.
 """
 
 from __future__ import annotations
@@ -93,7 +95,7 @@ def parse(text: str, extra: Mapping[str, str] | None = None) -> Spec:
     Raises:
         UserError: an empty name, or a parameter without "=".
     """
-    head, *segments = text.split(":")
+    head, *segments = _split(text, ":")
     if len(head) == 1 and segments and segments[0][:1] in "\\/":  # a drive letter
         head = f"{head}:{segments.pop(0)}"
     argument: str | None = None
@@ -106,7 +108,7 @@ def parse(text: str, extra: Mapping[str, str] | None = None) -> Spec:
                 )
             argument = segment
             continue
-        for pair in segment.split(","):
+        for pair in _split(segment, ","):
             key, equals, value = pair.partition("=")
             if not equals or not key:
                 raise UserError(f"can't read the parameter {pair!r} of {text!r}; wanted key=value")
@@ -114,6 +116,31 @@ def parse(text: str, extra: Mapping[str, str] | None = None) -> Spec:
     if not head:
         raise UserError(f"can't read {text!r}: no name; wanted NAME, FILE.py or foolbox:NAME")
     return Spec(head, argument, {**parameters, **(extra or {})})
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split at a separator that stands in no parentheses.
+
+    Raises:
+        UserError: a parenthesis that is not closed, or closed and not opened.
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            break
+        if character == separator and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if depth != 0:
+        raise UserError(f"can't read {text!r}: its parentheses don't pair up")
+    return parts
+
+
+def _bare(text: str) -> str:
+    """The text without the pair of parentheses around it."""
+    return text[1:-1] if text.startswith("(") and text.endswith(")") else text
 
 
 def load_model(spec: str | Spec, **parameters: Any) -> Model:
@@ -192,7 +219,7 @@ def _load(kind: Kind, spec: str | Spec, defaults: Mapping[str, Any]) -> tuple[An
             f"{parsed.name}:key=value"
         )
     arguments = () if parsed.argument is None else (parsed.argument,)
-    values = _values(parsed, create, signature)
+    values = _values(parsed, create, signature, defaults)
     for key, value in defaults.items():
         if key in signature.parameters:
             values.setdefault(key, value)
@@ -248,7 +275,12 @@ def _create_in_file(path: Path) -> Callable[..., Any]:
     return made
 
 
-def _values(spec: Spec, create: Callable[..., Any], signature: inspect.Signature) -> dict[str, Any]:
+def _values(
+    spec: Spec,
+    create: Callable[..., Any],
+    signature: inspect.Signature,
+    defaults: Mapping[str, Any],
+) -> dict[str, Any]:
     """The specification's parameters, read by the annotations of `create`."""
     known = [p for p in signature.parameters.values() if p.kind is not p.POSITIONAL_ONLY]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in known)
@@ -257,7 +289,7 @@ def _values(spec: Spec, create: Callable[..., Any], signature: inspect.Signature
     values: dict[str, Any] = {}
     for key, text in spec.parameters.items():
         if key in names:
-            values[key] = _read(spec, key, text, hints.get(key, str))
+            values[key] = _read(spec, key, text, hints.get(key, str), defaults)
         elif open_ended:
             values[key] = _guess(text)
         else:
@@ -269,14 +301,23 @@ def _values(spec: Spec, create: Callable[..., Any], signature: inspect.Signature
     return values
 
 
-def _read(spec: Spec, key: str, text: str, wanted: Any) -> Any:
+def _read(spec: Spec, key: str, text: str, wanted: Any, defaults: Mapping[str, Any]) -> Any:
+    from attacks.types import Attack, GenerativeModel, Model
+
     origin, options = typing.get_origin(wanted), typing.get_args(wanted)
+    if wanted in (Model, GenerativeModel):
+        return load_model(_bare(text), **defaults)
+    if wanted is Attack:
+        return load_attack(_bare(text), **defaults)
+    if origin is tuple:
+        parts = _split(text, "+")
+        return tuple(_read(spec, key, part.strip(), options[0], defaults) for part in parts)
     if origin in (typing.Union, types.UnionType):
         if type(None) in options and text.lower() == "none":
             return None
         for option in options:
             if option is not type(None):
-                return _read(spec, key, text, option)
+                return _read(spec, key, text, option, defaults)
     if origin is Literal:
         for option in options:
             if text == str(option):

@@ -18,7 +18,7 @@ from .schemas import Kind, SandboxKind, Source
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from attacks import Attack, Model
+    from attacks import Attack, Model, Pool
     from attacks.types import Bounds
     from bench.datasets.types import Dataset
     from bench.match import Outcome
@@ -176,6 +176,7 @@ class Player:
                 dataset=data,
                 threat=rules.threat_model(track),
                 seed=track.seed,
+                pool=_pool(track.dataset, track.split),
             )
             found.outcomes = list(play(match, batch_size=batch))
             if container is not None:
@@ -214,6 +215,7 @@ class Player:
             dataset=samples_of(track).take(1),
             threat=rules.threat_model(track),
             seed=track.seed,
+            pool=_pool(track.dataset, track.split),
         )
         (outcome,) = play(match)
         found.logs.update(_attack_logs(entry, attack))
@@ -340,6 +342,14 @@ def _samples(dataset: str, split: str, images: int) -> Dataset:
     import bench
 
     return bench.dataset(dataset, split=split).take(images)
+
+
+@lru_cache(maxsize=8)
+def _pool(dataset: str, split: str) -> Pool:
+    import bench
+    from bench.pools import starting_pool
+
+    return starting_pool(bench.dataset(dataset, split=split))
 
 
 @lru_cache(maxsize=1)

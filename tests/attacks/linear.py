@@ -34,6 +34,15 @@ class Linear:
         return found
 
 
+class Imagining(Linear):
+    """The same, with reconstructions: the image moved along each class's weights."""
+
+    def reconstruct(self, asked: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Scores (n, 3) and images (n, 3, 1, 6, 6)."""
+        steps = self.weights.view(1, 3, *SHAPE) * 0.2
+        return self(asked), (asked.unsqueeze(1) + steps).clamp(0, 1)
+
+
 def images(n: int = 12, seed: int = 1) -> Tensor:
     """(n, 1, 6, 6) on the 8-bit lattice, near the middle of the bounds."""
     generator = torch.Generator().manual_seed(seed)

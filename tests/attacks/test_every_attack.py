@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 import torch
-from linear import Linear, images
+from linear import Imagining, Linear, images
 
 import attacks
 from attacks import BudgetExhausted, Misclassification, Oracle, UsageError, perturb
@@ -15,7 +15,22 @@ from attacks.random import ImageRandom
 from bench.plugins import load_attack, plugins
 
 NATIVE = [p.name for p in plugins("attacks") if not p.name.endswith(":NAME")]
-BUILT: dict[str, Callable[[], attacks.Attack]] = {}
+BUILT: dict[str, Callable[[], attacks.Attack]] = {
+    "autoattack": lambda: attacks.create("autoattack", version="decision", norm="l2"),
+    "binary_projection": lambda: attacks.create(
+        "binary_projection", attack=attacks.create("hop_skip_jump")
+    ),
+    "gradient_estimate": lambda: attacks.create(
+        "gradient_estimate", attack=attacks.create("apgd", norm="l2", steps=4), samples=5
+    ),
+    "latent_descent": lambda: attacks.create("latent_descent", generator=Imagining()),
+    "transfer": lambda: attacks.create(
+        "transfer", surrogates=(Linear(seed=3),), attack=attacks.create("apgd", norm="l2")
+    ),
+    "worst_case": lambda: attacks.create(
+        "worst_case", attacks=tuple(map(attacks.create, ("gaussian_noise", "hop_skip_jump")))
+    ),
+}
 """Attacks that need an object, such as another attack or a model, to be made."""
 
 THROUGH_FOOLBOX = [
@@ -27,20 +42,6 @@ THROUGH_FOOLBOX = [
 ]
 SPECS = NATIVE + THROUGH_FOOLBOX
 RADIUS = {"foolbox:LinfFastGradientAttack": 0.05, "foolbox:L2PGD:steps=5": 0.5}
-
-
-class Watched(ImageRandom):
-    """Streams that remember whether anything was drawn."""
-
-    drawn = False
-
-    def _draw(self, rows: torch.Tensor, shape: Sequence[int], draw: object) -> torch.Tensor:
-        Watched.drawn = True
-        return super()._draw(rows, shape, draw)  # type: ignore[arg-type]
-
-    def permutation(self, rows: torch.Tensor, size: int) -> torch.Tensor:
-        Watched.drawn = True
-        return super().permutation(rows, size)
 
 
 def made(spec: str) -> attacks.Attack:
@@ -103,10 +104,17 @@ def test_a_result_does_not_depend_on_the_other_images_of_the_batch(spec: str) ->
 def test_an_attack_that_draws_asks_other_images_with_another_seed(
     spec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attacks.perturbation.ImageRandom", Watched)
-    Watched.drawn = False
+    drawn = []
+    for method in ("_draw", "permutation"):
+        original = getattr(ImageRandom, method)
+
+        def watched(*given: object, original: Callable[..., object] = original) -> object:
+            drawn.append(True)
+            return original(*given)
+
+        monkeypatch.setattr(ImageRandom, method, watched)
     first, second = play(spec, images(), IDS, seed=1), play(spec, images(), IDS, seed=2)
-    assert Watched.drawn == (not torch.equal(first.images, second.images))
+    assert bool(drawn) == (not torch.equal(first.images, second.images))
 
 
 @pytest.mark.parametrize("spec", NATIVE)
