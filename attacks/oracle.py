@@ -8,6 +8,7 @@ attack's help. The same meter stands behind a local run and behind the server's 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -210,20 +211,23 @@ class Oracle:
             )
         lower, upper = self.bounds
         detached = images.detach()
-        if not bool(torch.isfinite(detached).all()):
-            raise UsageError("a query holds NaN or infinite values; the attack has diverged")
+        # One pass over the values: the extremes are NaN or infinite where any value is.
         low, high = (float(v) for v in torch.aminmax(detached)) if len(images) else (lower, upper)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise UsageError("a query holds NaN or infinite values; the attack has diverged")
         if low < lower - BOUNDS_TOLERANCE or high > upper + BOUNDS_TOLERANCE:
             raise UsageError(
                 f"a query has values in [{low:.4g}, {high:.4g}]; the model takes "
                 f"[{lower:g}, {upper:g}]: clip before asking"
             )
-        inside = detached.clamp(lower, upper)
+        inside = detached if lower <= low and high <= upper else detached.clamp(lower, upper)
         if self.quantised:
             inside = quantise(inside, self.bounds)
         # Straight through: the gradient of clamp is 0 at the bounds themselves (torch 2.14), where
         # most pixels of a digit lie.
-        return images + (inside - detached) if images.requires_grad else inside
+        if images.requires_grad:
+            return images if inside is detached else images + (inside - detached)
+        return inside
 
     def _charge(self, rows: Tensor) -> Tensor:
         """Count one query for each entry of rows; returns the number that each query has."""
@@ -257,14 +261,19 @@ class Oracle:
         return logits
 
     def _watch(self, seen: Tensor, rows: Tensor, predicted: Tensor, number: Tensor) -> None:
-        measured = distance(self.norm, self._images[rows], seen)
-        improved = self.criterion.holds(predicted, rows) & (measured < self._best_distance[rows])
-        for i in improved.nonzero().flatten().tolist():
-            row, value = int(rows[i]), float(measured[i])
+        fooled = self.criterion.holds(predicted, rows).nonzero().flatten()
+        if len(fooled) == 0:
+            return
+        where = rows[fooled]
+        measured = distance(self.norm, self._images[where], seen[fooled])
+        improved = (measured < self._best_distance[where]).nonzero().flatten()
+        for i in improved.tolist():
+            row, value = int(where[i]), float(measured[i])
             if value < float(self._best_distance[row]):  # a row may stand several times in a call
+                k = int(fooled[i])
                 self._best_distance[row] = value
-                self._best[row] = seen[i]
-                self.traces[row].append((int(number[i]), value))
+                self._best[row] = seen[k]
+                self.traces[row].append((int(number[k]), value))
 
 
 def _earlier(rows: Tensor) -> Tensor:

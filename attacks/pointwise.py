@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from .oracle import Oracle
     from .random import ImageRandom
 
-PROBE = 4 / 255
+PROBE = 1 / 16
 """The first shrink of a pixel that is asked for, as a share of the bounds' range."""
 
-RESOLUTION = 1 / 1020
+RESOLUTION = 1 / 255
 """Where the bisection of a pixel's change ends, as a share of the bounds' range."""
 
 
@@ -39,7 +39,6 @@ class Pointwise:
       later success.
     - An exchange puts a few of the pixels back that were reset and starts again with another order;
       the better set stays. It costs a fraction of a fresh run.
-    - The L2 phase shrinks all changes together before it bisects them one by one.
     - A pixel is reset with all of its channels, because L0 counts them so.
 
     The set of pixels that is left is minimal in the paper's sense: no single one can be reset.
@@ -133,8 +132,11 @@ def _exchange(
     hit = model.is_adversarial(tried, rows)
     rows, tried = rows[hit], tried[hit]
     again = _reset(model, images, tried, rows, random, enough)
-    fewer = distance("l0", images[rows], again) <= distance("l0", images[rows], ends[rows])
-    ends[rows[fewer]] = again[fewer]
+    # Fewer pixels, or as many and nearer in L2.
+    pixels, others = (distance("l0", images[rows], found) for found in (again, ends[rows]))
+    lengths, farther = (distance("l2", images[rows], found) for found in (again, ends[rows]))
+    better = (pixels < others) | (pixels == others) & (lengths < farther)
+    ends[rows[better]] = again[better]
 
 
 def _reset(
@@ -217,7 +219,7 @@ def _shrink(
     random: ImageRandom,
     enough: float,
 ) -> None:
-    """Shrink the changes that are left: all together, then each by itself; changes ends[rows].
+    """Shrink the changes that are left, each by itself; changes ends[rows].
 
     A round goes through the pixels in a random order. For each a small step towards the clean value
     is asked first, so that a pixel that is stuck costs one query, and a bisection follows where it
@@ -225,13 +227,10 @@ def _shrink(
     """
     import torch
 
-    from .starts import bisect
-
     channels, height, width = images.shape[1:]
     plane = height * width
     lower, upper = model.bounds
     probe, resolution = PROBE * (upper - lower), RESOLUTION * (upper - lower)
-    ends[rows] = bisect(model, images[rows], ends[rows], rows, steps=6)
     n = len(images)
     delta = (ends - images).flatten(2)  # (N, C, H*W); the state of the search
     changed = (delta != 0).any(1)

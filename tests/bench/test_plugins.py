@@ -166,3 +166,42 @@ def test_a_file_that_hides_one_of_our_packages_is_named(tmp_path: Path) -> None:
     assert found.returncode != 0
     assert str(tmp_path / "models.py") in found.stderr
     assert "rename that file" in found.stderr
+
+
+def test_a_parameter_may_be_a_specification_itself_with_parameters_of_its_own() -> None:
+    made = plugins.load_attack(
+        "worst_case:attacks=(gaussian_noise:directions=3)+pointwise+(transfer:attack=(apgd:steps=7),"
+        "surrogates=(small_cnn:training=pgd)+small_cnn)",
+        dataset="mnist5k",
+    )
+    noise, pointwise, transfer = made.attacks  # type: ignore[attr-defined]
+    assert (noise.directions, pointwise.norm, transfer.attack.steps) == (3, "l0", 7)
+    image = torch.rand(1, 1, 28, 28)
+    first, second = (surrogate(image) for surrogate in transfer.surrogates)
+    assert not torch.equal(first, second)
+
+
+def test_a_norm_that_is_asked_for_reaches_the_inner_attacks_that_have_one() -> None:
+    made = plugins.load_attack("worst_case:attacks=pointwise+gaussian_noise", norm="l2")
+    assert [part.norm for part in made.attacks] == ["l2", "l2"]  # type: ignore[attr-defined]
+
+
+def test_numbers_are_given_with_a_plus_between_them() -> None:
+    made = plugins.load_attack("apgd:radii=0.1+0.2+0.4")
+    assert made.radii == (0.1, 0.2, 0.4)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("worst_case:attacks=(boundary", "parentheses don't pair up"),
+        ("worst_case:attacks=boundary)+(pointwise", "parentheses don't pair up"),
+        ("worst_case:attacks=boundry", "did you mean boundary"),
+        ("worst_case:attacks=(boundary:stepz=3)", "boundary has no parameter 'stepz'"),
+        ("transfer:attack=apgd,surrogates=small_cmm", "did you mean small_cnn"),
+        ("latent_descent:generator=small_cnn", "without reconstruct"),
+    ],
+)
+def test_a_mistake_in_an_inner_specification_is_named(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        plugins.load_attack(text, dataset="mnist5k")
