@@ -39,6 +39,7 @@ class Adversarials:
         distance: (N,) in the norm that counts; 0 for a clean error, infinite for a failure.
         queries: (N,) int64, images asked; gradients: (N,) int64, how many of them backwards.
         predicted: (N,) int64, the model's labels of the clean images.
+        verdicts: (N,) int64, the model's labels of `images`.
         status: one word an image; see `Status`.
         reasons: what the attack's author should know, or None.
         traces: for each image [(queries, distance), ...], the best adversarial asked so far.
@@ -50,6 +51,7 @@ class Adversarials:
     queries: Tensor
     gradients: Tensor
     predicted: Tensor
+    verdicts: Tensor
     status: list[Status]
     reasons: list[str | None]
     traces: list[list[tuple[int, float]]]
@@ -126,7 +128,7 @@ def perturb(
         success = oracle.criterion.holds(verdicts, torch.arange(len(found)))
         measured = distance(oracle.norm, origins, found)
         answered = success.clone()
-        _prefer_asked(model, oracle, origins, epsilon, found, success, measured)
+        _prefer_asked(model, oracle, origins, epsilon, found, verdicts, success, measured)
 
     status: list[Status] = ["clean_error"] * len(images)
     reasons: list[str | None] = [None] * len(images)
@@ -153,6 +155,8 @@ def perturb(
 
     result = images.clone()
     result[active] = torch.where(success.view(-1, 1, 1, 1), found, origins)
+    final = predicted.clone()
+    final[active] = torch.where(success, verdicts, predicted[active])
     distances = torch.zeros(len(images))
     distances[active] = torch.where(success, measured, torch.inf)
     return Adversarials(
@@ -162,6 +166,7 @@ def perturb(
         queries=_scatter(oracle.queries, active, len(images)),
         gradients=_scatter(oracle.gradients, active, len(images)),
         predicted=predicted,
+        verdicts=final,
         status=status,
         reasons=reasons,
         traces=traces,
@@ -222,19 +227,24 @@ def _prefer_asked(
     origins: Tensor,
     epsilon: float | None,
     found: Tensor,
+    verdicts: Tensor,
     success: Tensor,
     measured: Tensor,
 ) -> None:
     """Put the best image asked in the answer's place where it is nearer and fools again.
 
-    Changes found (n, C, H, W), success (n,) and measured (n,) in place; only those are asked.
+    Changes found (n, C, H, W), its verdicts (n,), success (n,) and measured (n,) in place; only
+    the images that change are asked.
     """
     nearer = oracle.best_distance < torch.where(success, measured, torch.inf)
     if epsilon is not None:
         nearer &= oracle.best_distance <= epsilon * (1 + RADIUS_TOLERANCE)
     rows = nearer.nonzero().flatten()
-    rows = rows[oracle.criterion.holds(_labels(model, oracle.best[rows]), rows)]
+    asked = _labels(model, oracle.best[rows])
+    fooled = oracle.criterion.holds(asked, rows)
+    rows = rows[fooled]
     found[rows] = oracle.best[rows]
+    verdicts[rows] = asked[fooled]
     measured[rows] = distance(oracle.norm, origins[rows], oracle.best[rows])
     success[rows] = True
 

@@ -1,4 +1,6 @@
-"""The command line, local half: list, play, score, report, train. Nothing heavy is imported here.
+"""The command line, local half: list, play, score, compare, report, cache, train.
+
+Nothing heavy is imported here.
 
 Exit codes: 0 done; 1 a check does not hold; 2 the user's mistake (one line, no traceback); 3 ours.
 """
@@ -18,6 +20,7 @@ import typer
 from .errors import InfrastructureError, SubmissionError, UserError
 
 if TYPE_CHECKING:
+    from .compare import Comparison, Difference, Discordant
     from .match import Outcome
     from .plugins import Kind
     from .runs import Run
@@ -34,6 +37,12 @@ app = typer.Typer(
 
 OURS = "this is a fault of Tiltyard's, not yours; please report it with the lines above"
 
+FAILURES_MEANING = {
+    "infinite": "an image that was not fooled counts as infinite distance",
+    "worst_case": "an image that was not fooled counts as its farthest corner",
+}
+FAILURES_HELP = "What an image that was not fooled counts in a median."
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -44,6 +53,20 @@ class ListKind(StrEnum):
     attacks = "attacks"
     datasets = "datasets"
     tracks = "tracks"
+
+
+class FailuresName(StrEnum):
+    """What an image that was not fooled counts in a median: infinity, or its farthest corner."""
+
+    infinite = "infinite"
+    worst_case = "worst_case"
+
+
+class CacheAction(StrEnum):
+    """What to do with the kept results."""
+
+    info = "info"
+    clear = "clear"
 
 
 class NormName(StrEnum):
@@ -172,6 +195,17 @@ def play(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out after a stop.")
     ] = False,
+    failures: Annotated[FailuresName, typer.Option(help=FAILURES_HELP)] = FailuresName.infinite,
+    checks: Annotated[
+        bool, typer.Option("--checks/--no-checks", help="Run the soundness checks.")
+    ] = True,
+    cache: Annotated[
+        bool,
+        typer.Option("--cache/--no-cache", help="Take what was played before from the cache."),
+    ] = True,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads of torch; torch chooses.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Play models against attacks here, without a server; facts go to a folder."""
@@ -179,6 +213,10 @@ def play(
 
     if resume and out is None:
         raise UserError("--resume needs the folder to go on with; add --out DIR")
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     plan = Plan(
         models=tuple(model),
         attacks=tuple(attack),
@@ -194,15 +232,23 @@ def play(
         quantised=quantised,
         seed=seed,
         batch_size=batch_size,
+        cache=cache,
+        checks=checks,
+        failures=failures.value,
     )
     played = []
     for finished, result in play_matrix(plan, out, resume=resume, watch=_progress):
         played.append((finished, result))
-    documents = [_document(finished, result) for finished, result in played]
+    documents = [
+        {**_document(finished, result), "cached": finished.cached} for finished, result in played
+    ]
     if as_json:
         print_json(documents[0] if len(documents) == 1 else documents)
         return
     _print_scores(played)
+    for finished, _ in played:
+        for remark in finished.remarks:
+            typer.echo(f"{finished.config.model} x {finished.config.attack}: {remark}")
     for finished, _ in played:
         typer.echo(f"facts: {finished.folder}   (tiltyard report {finished.folder})")
 
@@ -210,6 +256,11 @@ def play(
 @app.command("score")
 def score_folder(
     folder: Annotated[Path, typer.Argument(help="A folder that `tiltyard play` wrote.")],
+    failures: Annotated[FailuresName, typer.Option(help=FAILURES_HELP)] = FailuresName.infinite,
+    after: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Quote the median after so many queries; may be repeated."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compute the scores of a folder of facts again."""
@@ -219,12 +270,59 @@ def score_folder(
     scored = []
     for path in find_runs(folder):
         loaded = Run.load(path)
-        scored.append((loaded, score_run(loaded)))
+        result = score_run(loaded, failures=failures.value, after=after or ())
+        scored.append((loaded, result))
     if as_json:
         documents = [_document(loaded, result) for loaded, result in scored]
         print_json(documents[0] if len(documents) == 1 else documents)
         return
     _print_scores(scored)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    second: Annotated[Path, typer.Argument(help="The folder of another, on the same images.")],
+    failures: Annotated[FailuresName, typer.Option(help=FAILURES_HELP)] = FailuresName.infinite,
+    as_json: Json = False,
+) -> None:
+    """Say which of two runs is better, by how much, and whether that can be told."""
+    from .compare import compare_runs, names, subject, verdicts
+
+    one, other = _one_run(first), _one_run(second)
+    found = compare_runs(one, other, failures=failures.value)
+    called = names(one, other)
+    said = verdicts(found, subject(one, other), called)
+    if as_json:
+        runs = [
+            {"folder": str(run.folder), "name": name, "run": run.config.to_json()}
+            for run, name in zip((one, other), called, strict=True)
+        ]
+        print_json({"first": runs[0], "second": runs[1], **found.to_json(), "verdict": said})
+        return
+    _print_comparison(found, called)
+    for line in said:
+        typer.echo(line)
+
+
+@app.command("cache")
+def cache_results(
+    action: Annotated[CacheAction, typer.Argument(help="info: what is there; clear: remove it.")],
+    as_json: Json = False,
+) -> None:
+    """Show or remove the results that `tiltyard play` keeps."""
+    from .cache import Store, results_folder
+
+    store = Store(results_folder())
+    entries, size = store.usage()
+    if action is CacheAction.clear:
+        store.clear()
+    if as_json:
+        document = {"folder": str(store.folder), "entries": entries, "bytes": size}
+        print_json({**document, "cleared": action is CacheAction.clear})
+        return
+    done = "removed from" if action is CacheAction.clear else "in"
+    typer.echo(f"{entries} results, {size / 2**20:.1f} MiB {done} {store.folder}")
 
 
 @app.command()
@@ -282,6 +380,17 @@ def pairs(option: str, texts: list[str] | None) -> dict[str, str]:
     return read
 
 
+def _one_run(folder: Path) -> Run:
+    from .runs import Run, find_runs
+
+    found = find_runs(folder)
+    if len(found) > 1:
+        raise UserError(
+            f"{folder} holds {len(found)} runs, one is wanted; name its folder, such as {found[0]}"
+        )
+    return Run.load(found[0])
+
+
 def _progress(title: str, total: int, outcomes: Iterable[Outcome]) -> Iterable[Outcome]:
     """Show a bar on a terminal's stderr while outcomes pass through."""
     if not sys.stderr.isatty():
@@ -303,6 +412,7 @@ def _document(finished: Run, result: Score) -> dict[str, Any]:
 
 def _print_scores(scored: list[tuple[Run, Score]]) -> None:
     rows = []
+    queries = sorted({q for _, result in scored for q in result.median_after})
     for finished, result in scored:
         config = finished.config
         low, high = result.interval
@@ -311,6 +421,7 @@ def _print_scores(scored: list[tuple[Run, Score]]) -> None:
             f"[{result.robust_intervals[radius][0]:.1%}, {result.robust_intervals[radius][1]:.1%}]"
             for radius, accuracy in result.robust_accuracy.items()
         )
+        passed = sum(finding.ok for finding in result.checks)
         rows.append(
             [
                 config.model,
@@ -319,15 +430,46 @@ def _print_scores(scored: list[tuple[Run, Score]]) -> None:
                 f"{result.clean_accuracy:.1%}",
                 robust,
                 f"{config.norm} {result.median_distance:.4g} [{low:.4g}, {high:.4g}]",
+                *(f"{result.median_after[q]:.4g}" for q in queries),
                 f"{result.mean_queries:.1f}",
+                f"{passed} of {len(result.checks)}" if result.checks else "not run",
             ]
         )
     print_table(
-        ["model", "attack", "data", "clean", "robust accuracy", "median distance", "queries"], rows
+        ["model", "attack", "data", "clean", "robust accuracy", "median distance"]
+        + [f"after {q}" for q in queries]
+        + ["queries", "checks"],
+        rows,
     )
+    for policy in dict.fromkeys(result.failures for _, result in scored):
+        typer.echo(f"failures: {policy} ({FAILURES_MEANING[policy]}); a clean error counts as 0")
     for finished, result in scored:
         for warning in result.warnings:
             typer.echo(f"note: {finished.config.model} x {finished.config.attack}: {warning}")
+
+
+def _print_comparison(found: Comparison, called: tuple[str, str]) -> None:
+    def figure(name: str, measured: Difference, votes: Discordant, test: str) -> list[str]:
+        low, high = measured.interval
+        return [
+            name,
+            f"{measured.first:.4g}",
+            f"{measured.second:.4g}",
+            f"{measured.difference:.4g} [{low:.4g}, {high:.4g}]",
+            f"{test} {votes.first} : {votes.second}, p = {votes.p:.2g}",
+        ]
+
+    rows = []
+    if found.median is not None:
+        name = f"median {found.norm} distance"
+        rows.append(figure(name, found.median, found.farther, "farther in"))
+    name = f"robust accuracy at {found.norm} {found.radius:g}"
+    rows.append(figure(name, found.robust, found.held, "robust only in"))
+    print_table([f"{found.n} images", *called, "second less first", "images, exact test"], rows)
+    typer.echo(
+        f"failures: {found.failures} ({FAILURES_MEANING[found.failures]}); a clean error counts "
+        "as 0"
+    )
 
 
 def _stop(message: str, code: int) -> None:

@@ -20,7 +20,7 @@ from .errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from attacks import Access, Attack, Criterion, Model, Norm, Status
+    from attacks import Access, Attack, Criterion, Model, Norm, Pool, Status
 
     from .datasets.types import Batch, Dataset
 
@@ -48,13 +48,20 @@ class ThreatModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A model against an attack on some images."""
+    """A model against an attack on some images.
+
+    Attributes:
+        model, attack, dataset, threat: who plays, on what, under which rules.
+        seed: decides every random number.
+        pool: images that a search may start from (a targeted one has to); see `bench.pools`.
+    """
 
     model: Model
     attack: Attack
     dataset: Dataset
     threat: ThreatModel
     seed: int = 0
+    pool: Pool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +81,11 @@ class Outcome:
         status: clean_error, success, failed, exhausted, invalid.
         reason: what the attack's author should know, or None.
         trace: (queries, distance) of the best adversarial asked so far.
+        adversarial: where a run keeps the image: its path in the folder, and its sha256.
+        adversarial_label: the model's label for the adversarial; None where there is none (and in
+            facts that were written before it was kept).
         image: the adversarial (C, H, W) float32 in [0, 1], or None; not part of the JSON.
+        cached: it was not played now but read from the cache; not part of the JSON.
     """
 
     image_id: str
@@ -92,7 +103,9 @@ class Outcome:
     reason: str | None
     trace: tuple[tuple[int, float], ...]
     adversarial: Mapping[str, str] | None = None
+    adversarial_label: int | None = None
     image: Tensor | None = field(default=None, compare=False, repr=False)
+    cached: bool = field(default=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """As a line of `outcomes.jsonl`: an infinite distance is null."""
@@ -111,6 +124,7 @@ class Outcome:
             "status": self.status,
             "reason": self.reason,
             "adversarial": dict(self.adversarial) if self.adversarial else None,
+            "adversarial_label": self.adversarial_label,
             "trace": [list(point) for point in self.trace],
         }
 
@@ -145,37 +159,44 @@ def play(
     """
     if batch_size < 1:
         raise UserError(f"the batch size is {batch_size}; wanted at least 1")
-    threat = match.threat
-    classes = len(match.dataset.class_names)
     for batch in match.dataset.batches(batch_size):
-        remaining = _without(batch, skip)
-        if not remaining.ids:
-            continue
-        images, labels = remaining.images, remaining.targets
-        criterion: Criterion = Misclassification(labels)
-        if threat.targeted:
-            wanted = target_labels(labels, remaining.ids, classes, match.seed)
-            criterion = Targeted(labels, wanted)
-        started = time.perf_counter()
-        result = perturb(
-            match.attack,
-            match.model,
-            images,
-            criterion,
-            epsilon=threat.epsilon,
-            seed=match.seed,
-            ids=remaining.ids,
-            budget=threat.max_queries,
-            quantised=threat.quantised,
-            access=threat.access,
-            norm=threat.norm,
-        )
-        seconds = (time.perf_counter() - started) / len(images)
-        every_norm = all_distances(images, result.images)
-        for i, image_id in enumerate(remaining.ids):
-            success = bool(result.success[i])
-            label, predicted = int(labels[i]), int(result.predicted[i])
-            yield Outcome(
+        remaining = without(batch, skip)
+        if remaining.ids:
+            yield from play_batch(match, remaining)
+
+
+def play_batch(match: Match, batch: Batch) -> list[Outcome]:
+    """Play the images of one batch; one outcome for each, in their order.
+
+    Raises:
+        UserError, attacks.UsageError: as `play`.
+    """
+    threat = match.threat
+    images, labels = batch.images, batch.targets
+    criterion = criterion_of(match, batch)
+    started = time.perf_counter()
+    result = perturb(
+        match.attack,
+        match.model,
+        images,
+        criterion,
+        epsilon=threat.epsilon,
+        seed=match.seed,
+        ids=batch.ids,
+        budget=threat.max_queries,
+        quantised=threat.quantised,
+        access=threat.access,
+        norm=threat.norm,
+        pool=match.pool,
+    )
+    seconds = (time.perf_counter() - started) / len(images)
+    every_norm = all_distances(images, result.images)
+    outcomes = []
+    for i, image_id in enumerate(batch.ids):
+        success = bool(result.success[i])
+        label, predicted = int(labels[i]), int(result.predicted[i])
+        outcomes.append(
+            Outcome(
                 image_id=image_id,
                 clean_label=label,
                 predicted=predicted,
@@ -190,8 +211,20 @@ def play(
                 status=result.status[i],
                 reason=result.reasons[i],
                 trace=tuple(result.traces[i]),
+                adversarial_label=int(result.verdicts[i]) if success else None,
                 image=result.images[i] if success else None,
             )
+        )
+    return outcomes
+
+
+def criterion_of(match: Match, batch: Batch) -> Criterion:
+    """What counts as adversarial for the images of a batch."""
+    if not match.threat.targeted:
+        return Misclassification(batch.targets)
+    classes = len(match.dataset.class_names)
+    wanted = target_labels(batch.targets, batch.ids, classes, match.seed)
+    return Targeted(batch.targets, wanted)
 
 
 def target_labels(labels: Tensor, ids: list[str], classes: int, seed: int) -> Tensor:
@@ -202,7 +235,8 @@ def target_labels(labels: Tensor, ids: list[str], classes: int, seed: int) -> Te
     return (labels + torch.tensor(steps)) % classes
 
 
-def _without(batch: Batch, skip: Collection[str]) -> Batch:
+def without(batch: Batch, skip: Collection[str]) -> Batch:
+    """The images of a batch whose ids are not among these."""
     keep = [i for i, image_id in enumerate(batch.ids) if image_id not in skip]
     if len(keep) == len(batch.ids):
         return batch

@@ -70,23 +70,25 @@ class Spec:
 
 def plugins(kind: Kind) -> list[Plugin]:
     """The plug-ins of a kind, sorted by name. Nothing is imported."""
-    folder = _folder(kind)
-    found = []
-    for path in sorted(folder.iterdir()):
-        source = path / "__init__.py" if path.is_dir() else path
-        if path.name.startswith("_") or source.suffix != ".py" or not source.is_file():
-            continue
-        tree = ast.parse(source.read_text(encoding="utf-8"))
-        create = next(
-            (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "create"), None
-        )
-        if create is None:
-            continue
-        summary = (ast.get_docstring(tree) or "").strip().partition("\n")[0]
-        name = path.stem.replace("_", "-") if kind in ("datasets", "tracks") else path.stem
-        name = f"{name}:NAME" if create.args.posonlyargs else name
-        found.append(Plugin(name, summary, _written_parameters(create)))
-    return found
+    paths = sorted(_folder(kind).iterdir())
+    return [found for path in paths if (found := _plugin(kind, path)) is not None]
+
+
+def _plugin(kind: Kind, path: Path) -> Plugin | None:
+    """The plug-in that a file or folder holds, or None."""
+    source = path / "__init__.py" if path.is_dir() else path
+    if path.name.startswith("_") or source.suffix != ".py" or not source.is_file():
+        return None
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    create = next(
+        (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "create"), None
+    )
+    if create is None:
+        return None
+    summary = (ast.get_docstring(tree) or "").strip().partition("\n")[0]
+    name = path.stem.replace("_", "-") if kind in ("datasets", "tracks") else path.stem
+    name = f"{name}:NAME" if create.args.posonlyargs else name
+    return Plugin(name, summary, _written_parameters(create))
 
 
 def parse(text: str, extra: Mapping[str, str] | None = None) -> Spec:
@@ -242,7 +244,8 @@ def _create_of(kind: Kind, spec: Spec) -> Callable[..., Any]:
     if spec.name.endswith(".py") or "/" in spec.name:
         return _create_in_file(Path(spec.name))
     stem = spec.name.replace("-", "_")
-    if not any(p.name.removesuffix(":NAME").replace("-", "_") == stem for p in plugins(kind)):
+    folder = _folder(kind)
+    if not any(_plugin(kind, folder / name) for name in (f"{stem}.py", stem)):
         raise unknown_name(kind, spec.name)
     create: Callable[..., Any] = importlib.import_module(f"{_PACKAGES[kind]}.{stem}").create
     return create

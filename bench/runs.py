@@ -1,4 +1,4 @@
-"""A run's folder of facts: run.json, outcomes.jsonl, adversarials/. A killed run goes on.
+"""A run's folder of facts: run.json, outcomes.jsonl, adversarials/, checks.json. It can go on.
 
 An adversarial is written before the line that names it, and a line is written whole or dropped:
 what the folder says has happened. Scores are never stored here; they are computed from the lines.
@@ -19,11 +19,17 @@ from typing import TYPE_CHECKING, Any
 from .errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from attacks.checks import Finding
+
     from .match import Outcome
 
 RUN_FILE = "run.json"
 OUTCOMES_FILE = "outcomes.jsonl"
 ADVERSARIALS = "adversarials"
+CHECKS_FILE = "checks.json"
 
 _IDENTITY = (
     "model",
@@ -94,12 +100,27 @@ def versions() -> dict[str, str]:
 
 
 class Run:
-    """An open run folder."""
+    """An open run folder.
 
-    def __init__(self, folder: Path, config: RunConfig, outcomes: list[Outcome]) -> None:
+    Attributes:
+        folder, config: where, and what.
+        outcomes: the facts so far.
+        checks: what the soundness checks found; none where they did not run.
+        remarks: what is worth saying once, such as how much came from the cache; not stored.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: RunConfig,
+        outcomes: list[Outcome],
+        checks: tuple[Finding, ...] = (),
+    ) -> None:
         self.folder = folder
         self.config = config
         self.outcomes = outcomes
+        self.checks = checks
+        self.remarks: list[str] = []
 
     @classmethod
     def start(cls, folder: Path, config: RunConfig) -> Run:
@@ -168,7 +189,12 @@ class Run:
                 raise UserError(
                     f"{folder / OUTCOMES_FILE}, line {number} can't be read: {error}"
                 ) from None
-        return cls(folder, config, outcomes)
+        return cls(folder, config, outcomes, _read_checks(folder / CHECKS_FILE))
+
+    @property
+    def cached(self) -> int:
+        """How many outcomes were read from the cache since the folder was opened."""
+        return sum(outcome.cached for outcome in self.outcomes)
 
     @property
     def done(self) -> frozenset[str]:
@@ -186,6 +212,37 @@ class Run:
                 lines.flush()
                 self.outcomes.append(kept)
             os.fsync(lines.fileno())
+
+    def keep_checks(self, findings: Iterable[Finding]) -> None:
+        """Write what the soundness checks found, in the place of what is there."""
+        self.checks = tuple(findings)
+        written = {"checks": [finding.to_json() for finding in self.checks]}
+        _write_whole(self.folder / CHECKS_FILE, json.dumps(written, indent=2).encode() + b"\n")
+
+    def adversarial(self, outcome: Outcome) -> NDArray[np.float32 | np.uint8]:
+        """The stored adversarial of an outcome, (H, W, C).
+
+        Raises:
+            ValueError: there is none, it lies outside of the folder, or it is no longer the file
+                that was measured.
+        """
+        import io
+
+        import numpy as np
+
+        if outcome.adversarial is None:
+            raise ValueError(f"no adversarial of {outcome.image_id} is stored")
+        path = (self.folder / outcome.adversarial["path"]).resolve()
+        if not path.is_relative_to(self.folder.resolve()):
+            raise ValueError(f"{outcome.image_id} names a file outside of the run folder")
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != outcome.adversarial["sha256"]:
+            raise ValueError(
+                f"{outcome.adversarial['path']} is not the file that was measured "
+                "(its sha256 differs)"
+            )
+        image: NDArray[np.float32 | np.uint8] = np.load(io.BytesIO(content), allow_pickle=False)
+        return image
 
     def _store(self, outcome: Outcome) -> Outcome:
         if outcome.image is None:
@@ -219,6 +276,20 @@ def find_runs(folder: Path) -> list[Path]:
             "`tiltyard play --out` wrote"
         )
     return found
+
+
+def _read_checks(path: Path) -> tuple[Finding, ...]:
+    from attacks.checks import Finding
+
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(Finding(**finding) for finding in written["checks"])
+    except FileNotFoundError:
+        return ()
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} can't be read: {error}; remove it and play again with --resume"
+        ) from None
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -162,5 +162,10 @@ class _Command:
             text=True,
             cwd=self.folder,
             timeout=timeout,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "TILTYARD_CACHE": str(self.folder / "cache"),  # nobody else's results
+                **(env or {}),
+            },
         )

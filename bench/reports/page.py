@@ -5,8 +5,6 @@ Everything shown is computed from the facts in the folders by bench.score; nothi
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -61,6 +59,15 @@ class Played:
     @cached_property
     def score(self) -> Score:
         return score_run(self.run)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What stands below its name; the failed checks have a table of their own."""
+        failed = [finding.text for finding in self.run.checks if not finding.ok]
+        told = [text for text in self.score.warnings if text not in failed]
+        if failed:
+            told.append(f"{len(failed)} of {len(self.run.checks)} checks failed: see below")
+        return told
 
     @property
     def accuracy(self) -> Curve:
@@ -126,6 +133,7 @@ def render(runs: Sequence[Run]) -> str:
         galleries=[_gallery(one, most) for one in played],
         played=played,
         versions=_versions(runs),
+        failures=", ".join(dict.fromkeys(one.score.failures for one in played)),
         norm_name=charts.norm_name,
     )
 
@@ -221,30 +229,22 @@ def _gallery(one: Played, most: int) -> dict[str, Any]:
 def _sample(
     one: Played, outcome: Outcome, original: NDArray[np.uint8], names: Sequence[str]
 ) -> Sample:
-    adversarial = _adversarial(one.run.folder, outcome)
+    adversarial = images.to_pixels(one.run.adversarial(outcome))
     difference, scale = images.perturbation(original, adversarial)
     label = names[outcome.clean_label]
-    target = f"{names[outcome.target]} (wanted)" if outcome.target is not None else f"not {label}"
+    fooled = f"not {label}"  # what was played before the label was kept
+    if outcome.adversarial_label is not None:
+        fooled = names[outcome.adversarial_label]
+    if outcome.target is not None:
+        fooled = f"{names[outcome.target]} (wanted)"
     return Sample(
         outcome.image_id,
         Picture(images.data_uri(original), label),
         Picture(images.data_uri(difference), components.factor(scale)),
-        Picture(images.data_uri(adversarial), target),
+        Picture(images.data_uri(adversarial), fooled),
         f"{charts.norm_name(one.norm)} {components.distance(outcome.distance)} · "
         f"{components.count(outcome.queries)} queries",
     )
-
-
-def _adversarial(folder: Path, outcome: Outcome) -> NDArray[np.uint8]:
-    """The stored adversarial, if it is still the one that was measured."""
-    stored = outcome.adversarial or {}
-    path = (folder / stored["path"]).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"{outcome.image_id} names a file outside of the run folder")
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != stored["sha256"]:
-        raise ValueError(f"{stored['path']} is not the file that was measured (its sha256 differs)")
-    return images.to_pixels(np.load(io.BytesIO(content), allow_pickle=False))
 
 
 def _dataset(name: str, split: str) -> Dataset:

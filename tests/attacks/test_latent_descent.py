@@ -40,8 +40,8 @@ def crossing(model: Nearest, batch: Tensor, labels: Tensor, goals: Tensor) -> Te
     normal = other - own
     gap = ((other + own) / 2 * normal).sum(1) - (clean * normal).sum(1)
     along = ((other - clean) * normal).sum(1)
-    share: Tensor = gap / along
-    return share * (other - clean).norm(dim=1)
+    reached: Tensor = gap / along * torch.linalg.vector_norm(other - clean, dim=1)
+    return reached
 
 
 def test_it_ends_where_the_line_to_the_likeliest_other_class_crosses_the_boundary() -> None:

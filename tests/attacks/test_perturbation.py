@@ -162,3 +162,17 @@ def test_an_image_asked_outside_the_radius_does_not_count() -> None:
 
     result = perturb(Returns(make=far), model, batch, model(batch).argmax(1), epsilon=1e-4)
     assert not result.success.any()
+
+
+def test_the_verdicts_are_the_models_labels_of_the_images_that_are_returned() -> None:
+    model, batch = Linear(), images()
+    clean = model(batch).argmax(1)
+
+    def ask(meter: Any, x: Tensor) -> Tensor:
+        meter.labels(1 - x, torch.arange(len(x)))  # asked and not handed in: it counts all the same
+        return x
+
+    for make in (lambda meter, x: 1 - x, lambda meter, x: x, ask):
+        result = play(make)
+        assert torch.equal(result.verdicts, model(result.images).argmax(1))
+        assert torch.equal(result.verdicts != clean, result.success)

@@ -17,8 +17,8 @@ class Given:
     """A start that is known beforehand."""
 
     images: torch.Tensor
-    norm = "l0"
-    access = "decision"
+    norm: attacks.Norm = "l0"
+    access: attacks.Access = "decision"
 
     def run(self, model: Oracle, *_: object, **__: object) -> torch.Tensor:
         return self.images

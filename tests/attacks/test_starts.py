@@ -97,7 +97,7 @@ def test_where_the_given_start_fails_another_kind_is_tried() -> None:
         def run(
             self, model: Oracle, asked: torch.Tensor, *_: object, **more: object
         ) -> torch.Tensor:
-            found = super().run(model, asked, *_, **more)
+            found: torch.Tensor = super().run(model, asked, *_, **more)
             found[::2] = asked[::2]  # it finds nothing for every other image
             return found
 

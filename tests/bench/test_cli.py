@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
+
+from bench.errors import UserError
 
 Command = Any
 
@@ -57,12 +62,14 @@ def test_play_json_is_one_document_with_the_promised_fields(tiltyard: Command) -
     done = tiltyard(*PLAY, "--max-queries", "40", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert set(document) == {"run", "score", "outcomes"}
+    assert set(document) == {"run", "score", "outcomes", "cached"}
     promised = {"id", "model", "attack", "dataset", "norm", "epsilon", "max_queries", "seed"}
     assert promised | {"versions"} <= set(document["run"])
     assert document["run"]["max_queries"] == 40
     score = {"n", "clean_accuracy", "robust_accuracy", "median_distance", "interval"}
-    assert score | {"mean_queries", "warnings"} <= set(document["score"])
+    score |= {"mean_queries", "warnings", "checks", "failures"}
+    assert score <= set(document["score"])
+    assert document["cached"] == 0
     assert document["score"]["mean_queries"] <= 40
     assert (tiltyard.folder / document["outcomes"]).is_file()
 
@@ -97,7 +104,11 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
     process = subprocess.Popen(
         [sys.executable, "-m", "server.cli", *arguments, "--out", "killed"],
         cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "TILTYARD_CACHE": str(tmp_path / "cache"),
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -112,9 +123,25 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
     refused = tiltyard(*arguments, "--out", "killed")
     assert refused.returncode == 2
     assert "add --resume" in refused.stderr
-    resumed = tiltyard(*arguments, "--out", "killed", "--resume", "--json")
-    whole = tiltyard(*arguments, "--out", "whole", "--json")
-    assert json.loads(resumed.stdout)["score"] == json.loads(whole.stdout)["score"]
+    resumed = json.loads(tiltyard(*arguments, "--out", "killed", "--resume", "--json").stdout)
+    whole = json.loads(tiltyard(*arguments, "--out", "whole", "--no-cache", "--json").stdout)
+    assert resumed["score"] == whole["score"]
+    # A batch that was played to its end is kept whole, however many of its lines were written.
+    assert before + resumed["cached"] >= -(-before // 4) * 4
+    assert whole["cached"] == 0
+
+
+def test_what_was_played_before_comes_from_the_cache_and_says_so(tiltyard: Command) -> None:
+    first = tiltyard(*PLAY, "--out", "first")
+    assert "from the cache" not in first.stdout
+    second = tiltyard(*PLAY, "--out", "second")
+    assert "4 of 4 images from the cache, --no-cache to play again" in second.stdout
+    lines = [
+        (tiltyard.folder / name / "outcomes.jsonl").read_text() for name in ("first", "second")
+    ]
+    assert lines[0] == lines[1]
+    checks = [(tiltyard.folder / name / "checks.json").read_text() for name in ("first", "second")]
+    assert checks[0] == checks[1]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +203,170 @@ def test_help_imports_neither_torch_nor_numpy(tiltyard: Command) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "play" in done.stdout
+
+
+SOFT = '''"""Probabilities."""
+import models
+import torch
+
+class Soft(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network = models.create("small_cnn").module
+        self.random = False
+
+    def forward(self, images):
+        logits = self.network(images)
+        return (logits + torch.rand_like(logits) if self.random else logits).softmax(1)
+
+def create(*, random: bool = False):
+    made = Soft()
+    made.random = random
+    return made
+'''
+
+
+@pytest.fixture
+def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run the command line in this process, which has loaded torch already: its stdout."""
+    import server.cli  # adds its commands to the same application
+    from bench.cli import app
+
+    assert server.cli.main.__doc__
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TILTYARD_CACHE", str(tmp_path / "cache"))
+
+    def invoke(*arguments: str) -> str:
+        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    return invoke
+
+
+def test_checks_run_with_every_play_and_stand_beside_the_score_until_switched_off(
+    inside: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "soft.py").write_text(SOFT)
+    play = ("play", "--model", "soft.py", "--attack", "gaussian_noise", "--images", "3")
+    shown = inside(*play, "--out", "shown")
+    assert "note: soft.py x gaussian_noise: the outputs of 100.0% of the images are proba" in shown
+    assert "checks" in shown
+    document = json.loads(inside(*play, "--out", "run", "--json"))
+    findings = {finding["name"]: finding for finding in document["score"]["checks"]}
+    assert {"randomised", "rounding", "masked_gradients", "black_box"} <= set(findings)
+    assert not findings["probabilities"]["ok"]
+    assert findings["probabilities"]["text"] in document["score"]["warnings"]
+    assert json.loads(inside("score", "run", "--json"))["score"] == document["score"]
+    inside("report", "run", "--html", "page.html")
+    assert findings["probabilities"]["text"] in html.unescape((tmp_path / "page.html").read_text())
+    off = json.loads(inside(*play, "--out", "off", "--no-checks", "--json"))
+    assert off["score"]["checks"] == []
+    assert not (tmp_path / "off" / "checks.json").exists()
+    inside("report", "off", "--html", "off.html")
+    assert "The soundness checks were not run." in (tmp_path / "off.html").read_text()
+
+
+def test_a_model_that_varies_or_that_cannot_be_told_by_content_is_not_cached_and_that_is_said(
+    inside: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "soft.py").write_text(SOFT)
+    (tmp_path / "drawn.py").write_text(
+        MODEL.replace(
+            "class Bright:", "class Bright:\n    drawn = np.random.default_rng(0)"
+        ).replace(
+            "return Bright()", "made = Bright()\n    made.own = Bright.drawn\n    return made"
+        )
+    )
+    why = {
+        "soft.py:random=true": "not cached: answers to the same images vary by",
+        "drawn.py": "not cached: model.model.own is of type numpy.random",
+    }
+    for model, reason in why.items():
+        play = ("play", "--model", model, "--attack", "gaussian_noise", "--images", "2")
+        for turn in range(2):
+            shown = inside(*play, "--max-queries", "5", "--out", f"{model[:4]}{turn}")
+            assert reason in shown
+            assert "from the cache" not in shown
+    assert inside(*play, "--max-queries", "5", "--out", "again", "--no-checks").count("not cached")
+
+
+def test_the_cache_is_bypassed_shown_and_cleared(
+    inside: Callable[..., str], tmp_path: Path
+) -> None:
+    play = ("play", "--model", "small_cnn", "--attack", "gaussian_noise", "--images", "2", "--json")
+    inside(*play, "--no-cache", "--no-checks", "--out", "a")
+    assert json.loads(inside("cache", "info", "--json"))["entries"] == 0
+    assert json.loads(inside(*play, "--no-checks", "--out", "b"))["cached"] == 0
+    assert json.loads(inside(*play, "--no-cache", "--no-checks", "--out", "c"))["cached"] == 0
+    assert json.loads(inside(*play, "--no-checks", "--out", "d"))["cached"] == 2
+    known = json.loads(inside("cache", "info", "--json"))
+    assert known["folder"] == str(tmp_path / "cache" / "results")
+    assert known["entries"] >= 2
+    assert f"{known['entries']} results" in inside("cache", "info")
+    assert json.loads(inside("cache", "clear", "--json"))["cleared"] is True
+    assert json.loads(inside("cache", "info", "--json"))["entries"] == 0
+    assert json.loads(inside(*play, "--no-checks", "--out", "e"))["cached"] == 0
+
+
+def test_failures_count_as_asked_and_the_policy_is_printed(inside: Callable[..., str]) -> None:
+    play = ("play", "--model", "small_cnn", "--attack", "gaussian_noise", "--images", "3")
+    played = json.loads(inside(*play, "--max-queries", "1", "--out", "run", "--json"))
+    assert played["score"]["failures"] == "infinite"
+    assert played["score"]["median_distance"] is None
+    worst = json.loads(inside("score", "run", "--failures", "worst_case", "--json"))["score"]
+    assert worst["failures"] == "worst_case"
+    assert 14 < worst["median_distance"] < 28  # between half of the diagonal and all of it
+    shown = inside("score", "run", "--failures", "worst_case", "--after", "1", "--after", "50")
+    assert "failures: worst_case (an image that was not fooled counts as its farthest" in shown
+    assert "after 50" in shown
+    assert "failures: infinite" in inside("score", "run")
+    again = json.loads(inside(*play, "--max-queries", "1", "--failures", "worst_case", "--json"))
+    assert again["score"]["median_distance"] == worst["median_distance"]
+
+
+def test_two_runs_are_compared_image_by_image(inside: Callable[..., str]) -> None:
+    play = ("play", "--attack", "gaussian_noise", "--images", "6", "--no-checks", "--model")
+    inside(*play, "small_cnn", "-A", "directions=1", "--out", "weak")
+    inside(*play, "small_cnn", "-A", "directions=9", "--out", "strong")
+    found = json.loads(inside("compare", "weak", "strong", "--json"))
+    assert found["n"] == 6
+    assert found["failures"] == "infinite"
+    assert found["median_distance"]["difference"] <= 0
+    assert found["farther"]["first"] + found["farther"]["second"] <= 6
+    assert len(found["verdict"]) == 2
+    shown = inside("compare", "weak", "strong")
+    for line in found["verdict"]:
+        assert line in shown
+    assert "failures: infinite" in shown
+    same = inside("compare", "weak", "weak")
+    assert same.count("not separable") == 2
+    inside("play", "--model", "small_cnn", "--attack", "gaussian_noise", "--images", "5",
+           "--no-checks", "--out", "fewer")  # fmt: skip
+    with pytest.raises(UserError, match="1 are in the first only, such as mnist5k-"):
+        inside("compare", "weak", "fewer")
+    with pytest.raises(UserError, match="there is no run in"):
+        inside("compare", "weak", "nowhere")
+    with pytest.raises(UserError, match="holds 3 runs, one is wanted; name its folder"):
+        inside("compare", ".", "weak")
+
+
+def test_the_number_of_threads_is_the_one_that_was_asked_for(
+    inside: Callable[..., str], tmp_path: Path
+) -> None:
+    import torch
+
+    (tmp_path / "mine.py").write_text(
+        MODEL.replace("import numpy", "import torch\nimport numpy").replace(
+            "return Bright()", "assert torch.get_num_threads() == 3\n    return Bright()"
+        )
+    )
+    before = torch.get_num_threads()
+    try:
+        inside("play", "--model", "mine.py", "--attack", "gaussian_noise", "--images", "1",
+               "--threads", "3")  # fmt: skip
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_report_of_a_run_is_one_file(tiltyard: Command) -> None:

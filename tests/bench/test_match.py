@@ -59,7 +59,8 @@ def test_every_counted_adversarial_lies_on_8_bit_values_and_is_where_it_says() -
         steps = outcome.image * 255
         assert torch.allclose(steps, steps.round(), atol=1e-4)
         assert outcome.distance == pytest.approx(float((outcome.image - clean).norm()), rel=1e-5)
-        assert Brightness()(outcome.image[None]).argmax() != outcome.clean_label
+        assert Brightness()(outcome.image[None]).argmax() == outcome.adversarial_label
+        assert outcome.adversarial_label != outcome.clean_label
         assert outcome.trace[-1][1] == pytest.approx(outcome.distance, rel=1e-5)
 
 
@@ -88,6 +89,7 @@ def test_a_failure_is_infinite_here_and_null_in_json() -> None:
     assert failed.distance == math.inf
     assert failed.to_json()["distance"] is None
     assert failed.reason
+    assert failed.adversarial_label is None
 
 
 def test_a_targeted_match_wants_a_wrong_label_for_each_image() -> None:

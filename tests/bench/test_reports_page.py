@@ -17,6 +17,7 @@ import torch
 
 import attacks
 import bench
+from attacks.checks import Finding
 from bench.errors import UserError
 from bench.match import Match, ThreatModel, play
 from bench.playing import score_run
@@ -191,6 +192,48 @@ def test_intervals_and_warnings_are_those_of_the_score(page: Page, runs: list[Pa
         assert shown in " ".join(page.text.split())
         for warning in score.warnings:
             assert warning in page.text
+
+
+def test_checks_stand_in_the_report_with_what_failed_first(
+    tmp_path: Path, runs: list[Path]
+) -> None:
+    folder = copy(runs[0], tmp_path / "checked")
+    Run.load(folder).keep_checks(
+        Finding(name=name, ok=ok, measured=0.25, limit=0.1, text=f"<b>{name}</b> was measured")
+        for name, ok in (("noise", True), ("rounding", False))
+    )
+    page = Page(write_html([folder, runs[2]], tmp_path / "report.html").read_text())
+    head = ["Check", "Result", "Measured", "Limit", "What was found"]
+    (table,) = [table for table in page.tables if table[0] == head]
+    assert table[1:] == [
+        ["rounding", "fails", "0.25", "0.1", "<b>rounding</b> was measured"],
+        ["noise", "holds", "0.25", "0.1", "<b>noise</b> was measured"],
+    ]
+    assert "1 of 2 checks failed" in page.text
+    assert page.text.count("The soundness checks were not run.") == 1
+
+
+def test_the_failure_policy_stands_above_the_results(page: Page) -> None:
+    assert page.text.count("Failures: infinite; clean errors count as 0.") == 2
+
+
+def test_a_picture_of_an_adversarial_says_what_the_model_takes_it_for(
+    page: Page, runs: list[Path]
+) -> None:
+    shown = re.findall(
+        r"adversarial of (digits-\d+): (\d)$",
+        "\n".join(image.attributes["alt"] for image in page.all("img")),
+        re.MULTILINE,
+    )
+    assert len(shown) > 5
+    for image_id, label in shown:
+        known = {
+            o.adversarial_label
+            for folder in runs
+            for o in Run.load(folder).outcomes
+            if o.image_id == image_id and o.success
+        }
+        assert int(label) in known
 
 
 def test_the_report_fetches_nothing(html: str, page: Page) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from attacks.checks import Finding
 from bench.errors import UserError
 from bench.match import Outcome
 from bench.runs import Run, RunConfig, find_runs
@@ -23,7 +24,7 @@ def outcome(image_id: str) -> Outcome:
     return Outcome(
         image_id=image_id, clean_label=1, predicted=1, clean_correct=True, target=None,
         success=True, distance=0.5, distances={"l2": 0.5}, queries=3, gradients=0, seconds=0.1,
-        status="success", reason=None, trace=((1, 0.9), (3, 0.5)),
+        status="success", reason=None, trace=((1, 0.9), (3, 0.5)), adversarial_label=7,
         image=torch.full((1, 2, 2), 51 / 255),
     )  # fmt: skip
 
@@ -83,6 +84,8 @@ def test_the_id_changes_with_what_decides_the_result_and_with_nothing_else() -> 
         ("run.json", "{", "is not JSON"),
         ("run.json", '{"colour": 1}', "is not a run of this version"),
         ("outcomes.jsonl", "nonsense\n", "line 1 can't be read"),
+        ("checks.json", "[]", "checks.json can't be read: .*; remove it and play again"),
+        ("checks.json", '{"checks": [{"colour": 1}]}', "checks.json can't be read"),
     ],
 )
 def test_a_damaged_folder_is_named_with_the_file_and_the_line(
@@ -92,6 +95,53 @@ def test_a_damaged_folder_is_named_with_the_file_and_the_line(
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
         Run.load(tmp_path)
+
+
+def test_checks_are_kept_beside_the_facts_and_the_last_ones_stand(tmp_path: Path) -> None:
+    finding = Finding(name="noise", ok=False, measured=0.5, limit=0.0, text="noise fools")
+    run = Run.start(tmp_path, CONFIG)
+    assert Run.load(tmp_path).checks == ()
+    run.keep_checks([finding, finding])
+    run.keep_checks([finding])
+    assert Run.load(tmp_path).checks == run.checks == (finding,)
+    written = json.loads((tmp_path / "checks.json").read_text())
+    assert written == {"checks": [finding.to_json()]}
+
+
+def test_facts_from_before_the_adversarial_label_was_kept_are_read(tmp_path: Path) -> None:
+    Run.start(tmp_path, CONFIG).append([outcome("x")])
+    path = tmp_path / "outcomes.jsonl"
+    line = json.loads(path.read_text())
+    assert line.pop("adversarial_label") == 7
+    path.write_text(json.dumps(line) + "\n")
+    (old,) = Run.load(tmp_path).outcomes
+    assert old.adversarial_label is None
+    assert replace(old, adversarial_label=7) == replace(outcome("x"), adversarial=old.adversarial)
+
+
+def test_an_adversarial_is_read_back_only_where_it_is_the_one_that_was_measured(
+    tmp_path: Path,
+) -> None:
+    run = Run.start(tmp_path / "run", CONFIG)
+    run.append([outcome("x")])
+    (kept,) = run.outcomes
+    assert (run.adversarial(kept) == 51).all()
+    with pytest.raises(ValueError, match="no adversarial of y is stored"):
+        run.adversarial(replace(outcome("y"), image=None))
+    escaping = replace(kept, adversarial={"path": "../x.npy", "sha256": ""})
+    with pytest.raises(ValueError, match="names a file outside of the run folder"):
+        run.adversarial(escaping)
+    (tmp_path / "run" / "adversarials" / "x.npy").write_bytes(b"changed")
+    with pytest.raises(ValueError, match="is not the file that was measured"):
+        run.adversarial(kept)
+
+
+def test_what_came_from_the_cache_is_counted_and_not_written(tmp_path: Path) -> None:
+    run = Run.start(tmp_path, CONFIG)
+    run.append([outcome("x"), replace(outcome("y"), cached=True)])
+    assert run.cached == 1
+    assert "cached" not in (tmp_path / "outcomes.jsonl").read_text()
+    assert Run.load(tmp_path).cached == 0
 
 
 def test_a_folder_without_a_run_says_so(tmp_path: Path) -> None:

@@ -9,12 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bench
+from attacks.checks import Finding
 from bench.errors import UserError
 from bench.match import Outcome
 from bench.score import (
     accuracy_curve,
     attack_score,
     counted_distance,
+    distance_after,
+    median_after,
     median_interval,
     model_score,
     ranks,
@@ -65,6 +68,67 @@ def test_most_failures_make_the_median_infinite_and_null_in_json() -> None:
     assert result.median_distance == math.inf
     assert result.to_json()["median_distance"] is None
     assert not any(math.isnan(v) for v in result.interval)
+
+
+def test_a_failure_may_count_as_the_farthest_corner_and_the_policy_is_stated() -> None:
+    outcomes = run(PLAIN, FAILED, FAILED)
+    worst = {f"image-{i}": 5.0 + i for i in range(3)}
+    result = score(outcomes, (0.5, 20.0), failures="worst_case", worst=worst)
+    assert result.median_distance == 6.0
+    assert result.to_json()["failures"] == "worst_case"
+    assert score(outcomes).to_json()["failures"] == "infinite"
+    assert result.robust_accuracy == {0.5: 1.0, 20.0: pytest.approx(2 / 3)}  # a failure is robust
+    assert "2 of 3 images not fooled: they count as their farthest corner" in result.warnings
+    with pytest.raises(UserError, match="no worst-case distance is known for image-1"):
+        score(outcomes, failures="worst_case")
+
+
+def test_the_worst_case_never_makes_an_adversarial_that_was_found_nearer_or_farther() -> None:
+    worst = {"image-0": 5.0, "image-1": 5.0}
+    found = run(PLAIN, CLEAN_ERROR)
+    policies = [score(found), score(found, failures="worst_case", worst=worst)]
+    assert policies[0].median_distance == policies[1].median_distance == 0.5
+
+
+TRACED = replace(PLAIN, queries=10, distance=0.9, trace=((2, 4.0), (5, 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (TRACED, {1: math.inf, 2: 4.0, 4: 4.0, 5: 1.0, 9: 1.0, 10: 0.9, 99: 0.9}),
+        (CLEAN_ERROR, {1: 0.0, 99: 0.0}),
+        (FAILED, {1: math.inf, 99: math.inf}),
+        (replace(FAILED, trace=((3, 2.0),)), {2: math.inf, 3: 2.0, 99: 2.0}),
+    ],
+)
+def test_the_distance_after_some_queries_is_that_of_the_best_asked_by_then(
+    outcome: Outcome, expected: dict[int, float]
+) -> None:
+    assert {queries: distance_after(outcome, queries) for queries in expected} == expected
+
+
+def test_the_median_after_some_queries_counts_every_image_by_the_policy() -> None:
+    outcomes = run(TRACED, CLEAN_ERROR, FAILED)
+    assert median_after(outcomes, 1) == math.inf
+    assert median_after(outcomes, 2) == 4.0
+    assert median_after(outcomes, 2, [9.0, 9.0, 3.0]) == 3.0
+    scored = score(outcomes, after=(1, 10))
+    assert scored.median_after == {1: math.inf, 10: 0.9}
+    assert scored.to_json()["median_after"] == {"1": None, "10": 0.9}
+    assert scored.median_after[10] == scored.median_distance
+
+
+def test_a_check_that_failed_is_a_warning_and_every_check_is_listed() -> None:
+    findings = [
+        Finding(name=name, ok=ok, measured=0.5, limit=0.1, text=f"{name} was measured")
+        for name, ok in (("noise", True), ("rounding", False))
+    ]
+    result = score(run(PLAIN), checks=findings)
+    assert "rounding was measured" in result.warnings
+    assert "noise was measured" not in result.warnings
+    assert result.to_json()["checks"] == [finding.to_json() for finding in findings]
+    assert score(run(PLAIN)).to_json()["checks"] == []
 
 
 def test_an_adversarial_on_the_very_edge_of_the_radius_counts_as_within_it() -> None:
@@ -129,6 +193,23 @@ def test_a_failure_counts_as_the_farthest_corner_on_a_board() -> None:
     assert counted_distance(FAILED, expected) == pytest.approx(expected)
     assert counted_distance(CLEAN_ERROR, expected) == 0
     assert counted_distance(PLAIN, expected) == 1.0
+
+
+@pytest.mark.parametrize(("norm", "order"), [("l1", 1), ("l2", 2), ("linf", np.inf)])
+def test_no_image_lies_farther_than_the_farthest_corner(norm: str, order: float) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, size=(5, 2, 2, 3), dtype=np.uint8)
+    worst = worst_case_distance(pixels, norm)
+    flat = pixels.reshape(5, -1) / 255
+    corners = np.array(np.meshgrid(*[[0, 1]] * 12)).reshape(12, -1).T
+    for image, farthest in zip(flat, worst, strict=True):
+        lengths = np.linalg.norm(corners - image, ord=order, axis=1)
+        assert farthest == pytest.approx(lengths.max())
+
+
+def test_every_pixel_can_be_changed_so_that_l0_counts_them_all() -> None:
+    pixels = np.zeros((2, 5, 4, 3), dtype=np.uint8)
+    assert worst_case_distance(pixels, "l0").tolist() == [20.0, 20.0]
 
 
 def test_the_worst_case_of_the_2018_images_has_the_published_median() -> None:
