@@ -301,7 +301,8 @@ class APGD:
             climbers.keep(~fooled)
             return
         if not last:
-            climbers.gradient = input_gradient(values, sent)
+            # Nothing of those that leave: where gradients are estimated, theirs would cost queries.
+            climbers.gradient = input_gradient(values.masked_fill(fooled, 0.0), sent)
         values = values.detach().double()
         climbers.rises += values > climbers.value
         climbers.value = values

@@ -127,7 +127,7 @@ def perturb(
         verdicts = _labels(model, found)
         success = oracle.criterion.holds(verdicts, torch.arange(len(found)))
         measured = distance(oracle.norm, origins, found)
-        answered = success.clone()
+        answered, answers = success.clone(), verdicts.clone()
         _prefer_asked(model, oracle, origins, epsilon, found, verdicts, success, measured)
 
     status: list[Status] = ["clean_error"] * len(images)
@@ -141,7 +141,7 @@ def perturb(
             status[row] = "success"
             if not answered[i] and not cut_short:
                 reasons[row] = reasons[row] or (
-                    f"the returned image is not adversarial (the model says {int(verdicts[i])}); "
+                    f"the returned image is not adversarial (the model says {int(answers[i])}); "
                     "the best one that was asked counts"
                 )
         elif not finite[i]:

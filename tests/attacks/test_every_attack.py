@@ -21,7 +21,7 @@ BUILT: dict[str, Callable[[], attacks.Attack]] = {
         "binary_projection", attack=attacks.create("hop_skip_jump")
     ),
     "gradient_estimate": lambda: attacks.create(
-        "gradient_estimate", attack=attacks.create("apgd", norm="l2", steps=4), samples=5
+        "gradient_estimate", attack=attacks.create("apgd", steps=4), samples=5
     ),
     "latent_descent": lambda: attacks.create("latent_descent", generator=Imagining()),
     "transfer": lambda: attacks.create(
