@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 FIRST_PERIOD, SHORTER, SHORTEST = 0.22, 0.03, 0.06
 """Shares of the steps: the first period between checkpoints, how much shorter each next one is, and
-the shortest (section 3.1)."""
+the shortest."""
 
 FIRST_STEP = 2.0
 """The first step, as a multiple of the radius."""
 
 STAGES = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
-"""Radii (as multiples) and shares of the steps of the L1 variant (2103.01208, section 3.2)."""
+"""Radii (as multiples) and shares of the steps of the L1 variant (2103.01208)."""
 
 L1_STEP, L1_SLOWEST, L1_SLOWER = 1.0, 0.1, 1.5
 """Its first step and its smallest as multiples of the radius, and what divides it between them."""
@@ -39,7 +39,7 @@ L1_STEP, L1_SLOWEST, L1_SLOWER = 1.0, 0.1, 1.5
 L1_PERIOD, L1_SHARE, L1_SPARSER, L1_PROGRESS = 0.04, 0.2, 1.5, 0.95
 """Its period, as a share of the steps; the share of values that move at first; later it is that of
 the best point's changes, divided by the third; the step is kept small until their number has fallen
-to the fourth (2103.01208, algorithm 1)."""
+to the fourth (2103.01208)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -484,7 +484,7 @@ def _measure_sparsity(climbers: _Climbers, images: Tensor) -> None:
 
 
 def _check_l1(climbers: _Climbers) -> None:
-    """The checkpoint of 2103.01208, algorithm 1: a full step while the changes still get fewer."""
+    """The checkpoint of 2103.01208: a full step while the changes still get fewer."""
     import torch
 
     before = climbers.changes

@@ -50,9 +50,9 @@ class CarliniWagner:
         abort_early: leave a round once the loss stops falling.
     """
 
-    steps: int = 1000
+    steps: int = 300
     search_steps: int = 9
-    learning_rate: float = 0.01
+    learning_rate: float = 0.03
     initial_constant: float = 1e-3
     confidence: float = 0.0
     abort_early: bool = True
@@ -187,9 +187,9 @@ class CarliniWagner:
 
 def create(
     *,
-    steps: int = 1000,
+    steps: int = 300,
     search_steps: int = 9,
-    learning_rate: float = 0.01,
+    learning_rate: float = 0.03,
     initial_constant: float = 1e-3,
     confidence: float = 0.0,
     abort_early: bool = True,

@@ -103,9 +103,9 @@ REFUSED = {
 """What is broken in Foolbox 3.3.4 and not worth mending, and what to use instead."""
 
 _ONE_START_MISSING = (
-    "one image without a starting point raises for the whole batch, and a targeted search waits for "
-    "noise of the wanted class; here each image is given a start of its own, of {kind} or from the "
-    "pool when targeted, and one without is that image's failure"
+    "one image without a starting point raises for the whole batch, and a targeted search waits "
+    "for noise of the wanted class; here each image is given a start of its own, from {kind} or, "
+    "when targeted, from the pool, and one that has none is the only one to fail"
 )
 _BRENDEL_BETHGE = (
     "its trust region grows with the batch, whose whole size is in it, and its start is a linear "
@@ -129,7 +129,7 @@ MENDED = {
     "L1BrendelBethgeAttack": _BRENDEL_BETHGE,
     "L2BrendelBethgeAttack": _BRENDEL_BETHGE,
     "LinfinityBrendelBethgeAttack": _BRENDEL_BETHGE,
-    "L2CarliniWagnerAttack": _NOTHING_FOUND,
+    "L2CarliniWagnerAttack": f"{_NOTHING_FOUND} (carlini_wagner is ours, and finds more)",
     "EADAttack": "it asks about points outside the bounds; here those are clipped; "
     f"{_NOTHING_FOUND}",
     "HopSkipJumpAttack": "its steps shrink as the batch grows, and it clips to [0, 1] whatever the "

@@ -26,7 +26,7 @@ DLR_TARGETED_CLASSES = 4
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Logit of the label less the largest other one: positive while the model gives the label.
 
-    The untargeted loss of Carlini and Wagner (arXiv 1608.04644, section IV-A, f6).
+    Carlini and Wagner's f6 (arXiv 1608.04644) is built of it.
     """
     return _taken(logits, labels) - largest_other(logits, labels)
 
@@ -50,7 +50,8 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     """The difference of logits ratio (arXiv 2003.01690, equation 6), for at least three classes.
 
-    In [-1, 1], and the same for logits that are shifted or scaled; positive once fooled.
+    The same for logits that are shifted or scaled; in [-1, 0] while the model gives the label, and
+    positive once it does not.
     """
     top = logits.topk(3, dim=1).values
     return -margin(logits, labels) / (top[:, 0] - top[:, 2] + TINY)

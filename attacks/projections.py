@@ -12,8 +12,8 @@ from .distances import distance
 from .oracle import LEVELS, Oracle, quantise
 from .types import Bounds, Norm
 
-SLACK = 1e-6
-"""Relative slack of a radius, for float32 arithmetic."""
+SLACK = 5e-6
+"""Relative slack of a radius, for float32 arithmetic; half of what `perturb` allows."""
 
 
 def onto_hyperplane(
@@ -21,9 +21,9 @@ def onto_hyperplane(
 ) -> Tensor:
     """The smallest change that brings a linear function to 0 within the box.
 
-    Problem 4 of arXiv 1907.02044. Where the box does not reach the hyperplane, the change goes as
-    far towards it as the box allows. Solved without sorting for L2 and Linf: coordinates that hit
-    the box are fixed, the rest is solved again, until none is left that hits it.
+    The projection of FAB (arXiv 1907.02044). Where the box does not reach the hyperplane, the
+    change goes as far towards it as the box allows. Solved without sorting for L2 and Linf:
+    coordinates that hit the box are fixed, the rest is solved again, until no other one hits it.
 
     Args:
         norm: "linf", "l2" or "l1": what is smallest.
@@ -49,8 +49,8 @@ def onto_hyperplane(
     else:
         order = weights.argsort(dim=1, descending=True, stable=True)
         sorted_weights, sorted_rooms = weights.gather(1, order), rooms.gather(1, order)
-        gains = sorted_weights * sorted_rooms
-        missing = needed.unsqueeze(1) - (gains.cumsum(1) - gains)
+        gains = (sorted_weights * sorted_rooms).double()  # summed over the whole image
+        missing = (needed.unsqueeze(1) - (gains.cumsum(1) - gains)).float()
         steep = sorted_weights.clamp_min(torch.finfo(weights.dtype).tiny)
         taken = torch.minimum((missing / steep).clamp_min(0.0), sorted_rooms)
         size = torch.empty_like(taken).scatter_(1, order, taken)
@@ -77,7 +77,7 @@ def _level(weights: Tensor, rooms: Tensor, needed: Tensor) -> Tensor:
 def onto_l1_ball(points: Tensor, origins: Tensor, radius: Tensor, bounds: Bounds) -> Tensor:
     """The nearest points (in L2) in the L1 balls around origins and in the box at once.
 
-    Proposition 2.2 of arXiv 2103.01208: each change is shrunk by one threshold and cut off at the
+    The projection of arXiv 2103.01208: each change is shrunk by one threshold and cut off at the
     box; the threshold is found among the breakpoints of a piecewise linear function.
 
     Args:
@@ -87,7 +87,8 @@ def onto_l1_ball(points: Tensor, origins: Tensor, radius: Tensor, bounds: Bounds
     Returns:
         (n, D).
     """
-    change = points - origins
+    # In float64: the lengths are sums over the whole image.
+    change = (points - origins).double()
     size = change.abs()
     room = torch.where(change > 0, bounds[1] - origins, origins - bounds[0])
     # The length at a threshold t, sum(min(max(size - t, 0), room)), falls with slope -1 for each
@@ -105,7 +106,7 @@ def onto_l1_ball(points: Tensor, origins: Tensor, radius: Tensor, bounds: Bounds
     threshold = breaks.gather(1, last) + excess.gather(1, last) / slope
     threshold = torch.where(start > radius.unsqueeze(1), threshold, 0.0)
     shrunk = torch.minimum((size - threshold).clamp_min(0.0), room)
-    return origins + change.sign() * shrunk
+    return origins + (change.sign() * shrunk).float()
 
 
 def sendable(model: Oracle, images: Tensor, origins: Tensor, norm: Norm, radius: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .random import ImageRandom
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""Where, of 10,000 queries, the share of changed pixels is halved (section 5 of the paper)."""
+"""Where, of 10,000 queries, the share of changed pixels is halved (as in the authors' code)."""
 
 BLOCK = 64
 """Steps whose random numbers are drawn at once for an image."""
@@ -292,7 +292,7 @@ def _signs(numbers: Tensor) -> Tensor:
 
 
 def _bump(side: int) -> Tensor:
-    """A bump and its negative one above the other, (side, side) of length 1 (section 4.3)."""
+    """A bump and its negative one above the other, (side, side) of length 1."""
     import torch
 
     upper = _pyramid(side // 2, side)

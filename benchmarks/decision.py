@@ -172,7 +172,7 @@ def hop_skip_jump(seeds: int, n: int = 20) -> None:
         row(on, f"hop_skip_jump, batch of {n}, equal queries", fewer, alone, "l2")
 
 
-def biased(seeds: int, n: int = 20, budget: int = 1000) -> None:
+def biased(seeds: int, n: int = 8, budget: int = 1000) -> None:
     """biased_boundary against boundary at equal queries on photographs."""
     on = Samples.of("efficientnet_lite0", "tiny-imagenet-avc", n)
     header("biased", f"{n} challenge images, efficientnet_lite0, {budget} queries", "L2")

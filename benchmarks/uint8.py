@@ -40,6 +40,7 @@ FOOLBOX: dict[str, dict[str, Any]] = {
 }
 OURS = (
     "apgd:norm=l2,steps=40",
+    "carlini_wagner",
     "fab:norm=l2",
     "boundary",
     "hop_skip_jump",
