@@ -2,7 +2,7 @@
 
 L1 is the variant of arXiv 2103.01208, with its sparse steps and its schedule of radii. What differs
 from the papers, and why: an image that is fooled leaves at that step and costs nothing more;
-cross-entropy is computed in float64, so that the gradient of a sure model does not vanish; each
+it climbs the logarithm of the cross-entropy, whose gradient a sure model does not make vanish; each
 image has a random start of its own; without an epsilon each image's smallest radius is sought.
 """
 

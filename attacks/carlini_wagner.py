@@ -27,8 +27,9 @@ to them, where most pixels of a digit lie, tanh is so flat that hundreds of step
 FIRST_MOMENT, SECOND_MOMENT, STABILITY = 0.9, 0.999, 1e-8
 """Adam's decay rates and epsilon."""
 
-CHECKS = 10
-"""How many times in a round it is looked whether the loss still falls."""
+CHECKS, PATIENCE = 5, 50
+"""How many times in a round it is looked whether the loss still falls, and after how many steps at
+the earliest: Adam swings about the boundary for dozens of steps before it settles."""
 
 PROGRESS = 0.9999
 """It does while it is below this share of what it was (as in the authors' code)."""
@@ -163,7 +164,7 @@ class CarliniWagner:
             penalty = (lead + self.confidence).clamp_min(0.0)
             loss = change.square().sum(dim=(1, 2, 3)) + constant.flatten() * penalty
             lowest = torch.minimum(lowest, loss)
-            if self.abort_early and step % max(self.steps // CHECKS, 1) == 0:
+            if self.abort_early and step % max(self.steps // CHECKS, PATIENCE) == 0:
                 stay &= lowest < PROGRESS * checked
                 checked = lowest
             # The loss is |change|^2 + constant * penalty; the chain rule through tanh by hand.

@@ -164,6 +164,10 @@ class _Noise(_Probes):
     Where a value lies so near a bound that one probe of a pair would leave it, both are shifted
     inwards by the same amount: cut off instead, it would be heard at half its strength.
 
+    The mean over k pairs of d values is the gradient, and noise sqrt(d / k) times as long. It is
+    scaled by k / (k + d + 1), so that along itself it is as steep as the model: attacks that divide
+    by it, such as DeepFool, take steps of the right length. Its direction is the same.
+
     The noise is not kept but drawn again from a seed of the image's stream: what takes memory is
     one block of it.
     """
@@ -199,7 +203,7 @@ class _Noise(_Probes):
             for part in places.split(max(1, CHUNK // (2 * size))):
                 weights = slopes[part, start : start + size].view(len(part), size, 1, 1, 1)
                 sums[part] += (weights * self._drawn(part, start, size)).sum(1)
-        return sums / (2 * self._step * self._pairs)
+        return sums / (2 * self._step * (self._pairs + self.images.shape[1:].numel() + 1))
 
     def _drawn(self, places: Tensor, start: int, size: int) -> Tensor:
         """The same noise whenever it is asked for, block after block: (m, size, C, H, W)."""

@@ -99,6 +99,10 @@ REFUSED = {
     "use foolbox:L1PGD",
     "L2AdamProjectedGradientDescentAttack": "it is weaker than plain projected gradient descent "
     "at the same cost; use foolbox:L2PGD",
+    "L1AdamBasicIterativeAttack": "it never uses Adam, as its get_optimizer is missing, and "
+    "ignores Adam's parameters; use foolbox:L1BasicIterativeAttack, which is what it comes to",
+    "L2AdamBasicIterativeAttack": "it never uses Adam, as its get_optimizer is missing, and "
+    "ignores Adam's parameters; use foolbox:L2BasicIterativeAttack, which is what it comes to",
 }
 """What is broken in Foolbox 3.3.4 and not worth mending, and what to use instead."""
 

@@ -16,6 +16,9 @@ Loss = Literal["ce", "dlr", "margin"]
 TINY = 1e-12
 """Keeps the ratio finite where logits are equal, as in the authors' code (arXiv 2003.01690)."""
 
+SURE = -30.0
+"""Where softplus and exp differ by less than one float64 can tell, relatively."""
+
 DLR_CLASSES = 3
 """Classes that the difference of logits ratio needs (its scale is the first less the third)."""
 
@@ -43,8 +46,20 @@ def most_likely_others(logits: Tensor, labels: Tensor, count: int) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Computed in float64: in float32 its gradient is 0 where the model is sure."""
+    """In float64."""
     return F.cross_entropy(logits.double(), labels, reduction="none")
+
+
+def log_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Its logarithm, in float64, for ascents that follow only the direction of the gradient.
+
+    They take the same steps on it, but its gradient does not vanish where the model is sure: there
+    it is that of the logits' difference.
+    """
+    others = logits.double().scatter(1, labels.unsqueeze(1), -torch.inf)
+    lag = others.logsumexp(1) - _taken(logits, labels).double()
+    # The cross-entropy is softplus(lag), which is exp(lag) where that is small.
+    return torch.where(lag < SURE, lag, F.softplus(lag.clamp_min(SURE)).log())
 
 
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
@@ -67,13 +82,16 @@ def dlr_targeted(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 def ascended(loss: Loss, logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
     """The value that an attack makes large: away from the label, or towards a target.
 
+    "ce" is the logarithm of the cross-entropy, which rises with it; towards a target it is minus
+    the cross-entropy.
+
     With fewer classes than the ratio needs it is the margin; see `falls_back`.
     """
     if falls_back(loss, logits.shape[1], targeted=targets is not None):
         loss = "margin"
     if targets is None:
         if loss == "ce":
-            return cross_entropy(logits, labels)
+            return log_cross_entropy(logits, labels)
         return dlr(logits, labels) if loss == "dlr" else -margin(logits, labels)
     if loss == "ce":
         return -cross_entropy(logits, targets)

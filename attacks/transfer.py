@@ -25,8 +25,17 @@ if TYPE_CHECKING:
 RADII = (1 / 32, 1 / 16, 1 / 8, 1 / 4)
 """For an inner attack that needs a radius, as shares of the largest distance within the bounds."""
 
+BEYOND = 8.0
+"""The largest size, as a multiple of the one at which the largest change spans the whole range.
+
+What changed less goes on growing after the largest changes have met the bounds.
+"""
+
 JUST_UNDER = 1 - 1e-4
 """The largest size that is asked, as a multiple of the best distance so far."""
+
+HALVINGS = 30
+"""Of the interval in which the size of that distance is sought; they cost no query."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +44,8 @@ class Transfer:
 
     For each surrogate in turn, what the inner attack changes about an image gives a direction. On
     the victim, sizes along it double until one is adversarial: from far below the surrogate's own
-    up to where the largest change spans the whole range of the bounds, or to the best distance so
-    far. Then bisection.
+    up to far beyond where the first value meets its bound, or to the best distance so far. Then
+    bisection.
 
     An image that a surrogate gets wrong gives a direction only if the inner attack moves it all the
     same: those that minimise need not, those that stay within a radius do.
@@ -54,7 +63,7 @@ class Transfer:
 
     surrogates: tuple[Model, ...]
     attack: Attack
-    growth_steps: int = 7
+    growth_steps: int = 10
     bisection_steps: int = 10
     radii: tuple[float, ...] | None = None
 
@@ -78,7 +87,6 @@ class Transfer:
         """See `attacks.Attack.run`. With an epsilon nothing farther is asked."""
         import torch
 
-        from .distances import distance
         from .line_search import grow_and_bisect
         from .views import View
 
@@ -93,23 +101,15 @@ class Transfer:
                 there = change.flatten(1).any(1).nonzero().flatten()
                 moved[there] = True
                 change, clean = change[there], images[there]
-                # The largest size: the range of the bounds, and no farther than the best so far.
-                size = change.flatten(1).abs().amax(1)
-                length = distance(model.norm, torch.zeros_like(change), change)
                 near, reached = best[there], best_distance[there]
-                most = (upper - lower) / size
-                if model.norm != "l0":
-                    most = torch.minimum(most, JUST_UNDER * reached / length)
+                largest = change.flatten(1).abs().amax(1)
+                ray = _Ray(clean, change * (BEYOND * (upper - lower) / largest).view(-1, 1, 1, 1))
+                most = ray.within(model.norm, JUST_UNDER * reached, model.bounds)
 
                 def along(
-                    rows: Tensor,
-                    scales: Tensor,
-                    clean: Tensor = clean,
-                    change: Tensor = change,
-                    most: Tensor = most,
+                    rows: Tensor, scales: Tensor, ray: _Ray = ray, most: Tensor = most
                 ) -> Tensor:
-                    steps = (scales * most[rows]).view(-1, 1, 1, 1)
-                    return (clean[rows] + steps * change[rows]).clamp(lower, upper)
+                    return ray.at(rows, scales * most[rows], model.bounds)
 
                 grow_and_bisect(
                     View(model, there),
@@ -176,6 +176,34 @@ class Transfer:
         return torch.where(usable.view(-1, 1, 1, 1), change, asked.best - seen) / wider
 
 
+@dataclass(frozen=True)
+class _Ray:
+    """Images (n, C, H, W) and the farthest point of a way from each, both unclipped."""
+
+    clean: Tensor
+    change: Tensor
+
+    def at(self, rows: Tensor, shares: Tensor, bounds: Bounds) -> Tensor:
+        """The points of rows (m,) at these shares (m,) of the way, clipped: (m, C, H, W)."""
+        moved = self.clean[rows] + shares.view(-1, 1, 1, 1) * self.change[rows]
+        return moved.clamp(*bounds)
+
+    def within(self, norm: Norm, limits: Tensor, bounds: Bounds) -> Tensor:
+        """The largest shares (n,), up to 1, whose points lie within limits (n,) of the images."""
+        import torch
+
+        from .distances import distance
+
+        rows = torch.arange(len(self.clean))
+        low, high = torch.zeros(len(rows)), torch.ones(len(rows))
+        far = distance(norm, self.clean, self.at(rows, high, bounds)) > limits
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            over = distance(norm, self.clean, self.at(rows, middle, bounds)) > limits
+            low, high = torch.where(over, low, middle), torch.where(over, middle, high)
+        return torch.where(far, low, 1.0)
+
+
 def _rescaled(images: Tensor, old: Bounds, new: Bounds) -> Tensor:
     """Images (n, C, H, W) moved from one interval to another."""
     if old == new:
@@ -188,7 +216,7 @@ def create(
     *,
     surrogates: tuple[Model, ...],
     attack: Attack,
-    growth_steps: int = 7,
+    growth_steps: int = 10,
     bisection_steps: int = 10,
     radii: tuple[float, ...] | None = None,
 ) -> Transfer:

@@ -236,6 +236,14 @@ def play(name: str, model: Model, images: Tensor, labels: Tensor, pool: Pool, se
     )
 
 
+def grouped(notes: dict[str, str]) -> str:
+    """Names and texts as a list; those with the same text share an entry."""
+    names: dict[str, list[str]] = {}
+    for name, text in notes.items():
+        names.setdefault(text, []).append(name)
+    return "".join(f"- {', '.join(alike)}: {text}.\n" for text, alike in names.items())
+
+
 def main() -> None:
     """Play every attack and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -265,9 +273,9 @@ def main() -> None:
         print(row, flush=True)
         page += row + "\n"
     page += "\n## What is broken in Foolbox and mended here\n\n"
-    page += "".join(f"- {name}: {how}.\n" for name, how in MENDED.items())
+    page += grouped(MENDED)
     page += "\n## What is refused, and what to use instead\n\n"
-    page += "".join(f"- {name}: {why}.\n" for name, why in REFUSED.items())
+    page += grouped(REFUSED)
     page += "\n## What to know\n" + NOTES
     command = shlex.join(["python", *sys.argv])
     found = ", ".join(f"{name} {version}" for name, version in versions().items())

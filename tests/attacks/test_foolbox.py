@@ -87,7 +87,7 @@ def test_a_foolbox_model_is_attacked_by_ours() -> None:
     assert result.success.any()
 
 
-@pytest.mark.parametrize("name", ["NewtonFoolAttack", "GenAttack", "L1AdamPGD", "L2AdamPGD"])
+@pytest.mark.parametrize("name", list(REFUSED))
 def test_what_is_broken_in_foolbox_is_refused_with_its_cause_and_another_way(name: str) -> None:
     with pytest.raises(UsageError, match=r"is refused: .*use "):
         attacks.create(f"foolbox:{name}")
@@ -256,6 +256,17 @@ def test_whatever_foolbox_exports_is_offered_or_refused_and_the_lists_name_nothi
     assert not offered & set(REFUSED)
     assert set(MENDED) <= offered
     assert {name for name, *_ in SMALL.items()} | WEAK <= exported
+
+
+@pytest.mark.parametrize("norm", ["L1", "L2"])
+def test_foolboxs_adam_basic_iterative_attacks_are_the_plain_ones(norm: str) -> None:
+    model = attacks.foolbox.export_model(Linear())
+    goal = foolbox.criteria.Misclassification(labels())
+    adam, plain = (
+        getattr(foolbox.attacks, f"{norm}{kind}BasicIterativeAttack")() for kind in ("Adam", "")
+    )
+    first = adam.run(model, images(), goal, epsilon=1.0)
+    assert torch.equal(first, plain.run(model, images(), goal, epsilon=1.0))
 
 
 def test_a_broken_foolbox_object_is_refused_as_its_name_is() -> None:

@@ -14,6 +14,7 @@ from attacks.losses import (
     dlr_targeted,
     falls_back,
     input_gradient,
+    log_cross_entropy,
     margin,
     most_likely_others,
 )
@@ -67,12 +68,23 @@ def test_with_too_few_classes_the_ratio_is_the_margin() -> None:
     assert torch.equal(ascended("dlr", three, label, target), margin(three, target))
 
 
-def test_cross_entropy_keeps_a_gradient_where_the_model_is_sure() -> None:
-    sure = torch.tensor([[60.0, 0.0, -5.0]], requires_grad=True)
+def test_the_logarithm_of_cross_entropy_keeps_a_gradient_where_the_model_is_sure() -> None:
+    sure = torch.tensor([[900.0, 0.0, -5.0]], requires_grad=True)
     label = torch.tensor([0])
-    plain = torch.nn.functional.cross_entropy(sure, label, reduction="none")
-    assert (input_gradient(plain, sure) == 0).any()  # in float32 it has vanished
-    assert (input_gradient(cross_entropy(sure, label), sure) != 0).all()
+    assert (input_gradient(cross_entropy(sure, label), sure) == 0).all()
+    kept = input_gradient(log_cross_entropy(sure, label), sure)
+    assert kept[0, 0] == pytest.approx(-1.0)
+    assert kept[0, 1:].tolist() == pytest.approx([0.99331, 0.00669], abs=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 7.0])
+def test_the_logarithm_of_cross_entropy_is_that_and_points_the_same_way(scale: float) -> None:
+    logits = (LOGITS * scale).requires_grad_()
+    plain, log = cross_entropy(logits, LABELS), log_cross_entropy(logits, LABELS)
+    assert torch.allclose(plain.log(), log, rtol=1e-6)
+    first, second = input_gradient(plain, logits), input_gradient(log, logits)
+    unit = torch.nn.functional.normalize
+    assert torch.allclose(unit(first), unit(second), atol=1e-5)
 
 
 def test_the_most_likely_others_come_best_first_and_without_the_label() -> None:

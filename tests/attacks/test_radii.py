@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from linear import Linear, images
@@ -75,7 +77,7 @@ def test_the_ladder_ends_at_the_largest_distance_of_the_norm_and_halves_downward
     for norm, largest in (("linf", 4.0), ("l2", 4 * 60**0.5), ("l1", 240.0)):
         rungs = ladder(norm, shape, bounds)  # type: ignore[arg-type]
         assert rungs[-1] == pytest.approx(largest)
-        assert all(b == pytest.approx(2 * a) for a, b in zip(rungs, rungs[1:], strict=False))
+        assert all(b == pytest.approx(2 * a) for a, b in pairwise(rungs))
 
 
 @pytest.mark.parametrize("wrong", [(), (0.0, 0.1), (-0.1,), (0.2, 0.1), (0.1, 0.1)])

@@ -46,7 +46,7 @@ def test_a_surrogate_equal_to_the_victim_gives_nearly_the_closed_form_distance(
     assert result.success.all()
     assert (result.distance / exact).min() > 1 - 1e-4
     assert (result.distance / exact).max() < EXACT
-    assert (result.queries <= 7 + 10).all()
+    assert (result.queries <= 10 + 10).all()
 
 
 def test_on_a_victim_with_other_bounds_the_distance_is_in_its_units() -> None:
@@ -124,7 +124,7 @@ def test_a_victim_that_is_not_fooled_up_to_the_bounds_is_noted() -> None:
     )
     assert not result.success.any()
     right = Linear()(batch).argmax(1) == 0
-    assert (result.queries[right] == 7).all()
+    assert (result.queries[right] == 10).all()
     assert {result.reasons[i] for i in right.nonzero().flatten().tolist()} == {
         "no direction from a surrogate fools the victim"
     }
@@ -152,9 +152,9 @@ def test_an_inner_attack_that_needs_a_radius_is_given_a_few() -> None:
     assert result.success.all()
     assert (result.distance >= exact * (1 - 1e-4)).all()
     assert (result.distance / exact).median() < 1.3
-    assert (result.queries <= 4 * 17).all()
+    assert (result.queries <= 4 * 20).all()
     one = create(surrogates=(Linear(),), attack=inner, radii=(0.1,))
-    assert (perturb(one, Linear(), images(), labels()).queries <= 17).all()
+    assert (perturb(one, Linear(), images(), labels()).queries <= 20).all()
 
 
 def test_with_an_epsilon_nothing_farther_is_asked_and_all_of_it_is_used() -> None:
