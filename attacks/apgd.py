@@ -89,11 +89,13 @@ class APGD:
         import torch
 
         from .distances import distance
+        from .losses import likely_aims
         from .radii import ladder, smallest_radius
 
         best = images.clone()
         fooled = torch.zeros(len(images), dtype=torch.bool)
-        wanted = self._wanted(model, images, criterion)
+        targets = self.targets if self.loss == "dlr_targeted" else 0
+        wanted = likely_aims(model, images, criterion, targets)
 
         def attempt(rows: Tensor, radius: Tensor) -> Tensor:
             warm = fooled[rows]
@@ -128,24 +130,6 @@ class APGD:
             smallest_radius(model, radii, self.bisections, attempt, images=len(images))
         return best
 
-    def _wanted(self, model: Oracle, images: Tensor, criterion: Criterion) -> Tensor | None:
-        """Classes to climb towards, one run each (N, T), or None to climb away from the label."""
-        import torch
-
-        from .losses import most_likely_others
-
-        if criterion.targets is not None:
-            return criterion.targets.unsqueeze(1)
-        if self.loss != "dlr_targeted":
-            return None
-        rows = (model.remaining() > 0).nonzero().flatten()
-        likely = most_likely_others(
-            model.scores(images[rows], rows), criterion.labels[rows], self.targets
-        )
-        wanted = torch.zeros(len(images), likely.shape[1], dtype=torch.int64)
-        wanted[rows] = likely
-        return wanted
-
     def _start(
         self,
         model: Oracle,
@@ -163,15 +147,13 @@ class APGD:
         import torch
 
         from .distances import distance
+        from .projections import on_sphere
 
         clean = images[rows]
-        if self.norm == "linf":
-            noise = 2 * random.uniform(rows, images.shape[1:]) - 1
-        else:
+        if self.norm == "l1":  # it is projected when its run begins
             noise = random.normal(rows, images.shape[1:])
-        if self.norm != "l1":  # onto the sphere; an L1 start is projected when its run begins
-            length = distance(self.norm, torch.zeros_like(noise), noise).clamp_min(1e-12)
-            noise = noise * (radius / length).view(-1, 1, 1, 1)
+        else:
+            noise = on_sphere(self.norm, rows, images.shape[1:], radius, random)
         size = distance(self.norm, clean, best[rows]).clamp_min(1e-12)
         shrunk = torch.lerp(clean, best[rows], (radius / size).clamp_max(1.0).view(-1, 1, 1, 1))
         return torch.where(known.view(-1, 1, 1, 1), shrunk, (clean + noise).clamp(*model.bounds))

@@ -147,13 +147,10 @@ def _gradient(
     import torch
     from torch.nn.functional import cross_entropy
 
-    from .oracle import frozen
+    from .oracle import frozen, rescale
 
-    lower, upper = bounds
-    low, high = surrogate.bounds
     with frozen(surrogate), torch.enable_grad():
-        scaled = (images - lower) / (upper - lower) * (high - low) + low
-        scaled = scaled.detach().requires_grad_(True)
+        scaled = rescale(images, bounds, surrogate.bounds).requires_grad_(True)
         logits = surrogate(scaled)
         if criterion.targets is None:
             loss = -cross_entropy(logits, criterion.labels[rows], reduction="sum")
@@ -177,20 +174,13 @@ def create(
     start: Attack | None = None,
 ) -> BiasedBoundary:
     """Make the attack; see `BiasedBoundary` for the parameters."""
+    from .boundary import check_walk
+
     if cells < 0 or cells == 1:
         raise UsageError(f"got cells={cells}; wanted at least 2, or 0 for white noise")
     if not 0 < surrogate_weight <= 1:
         raise UsageError(f"got surrogate_weight={surrogate_weight}; wanted a share in (0, 1]")
-    if min(steps, bisection_steps) < 0 or start_tries < 1:
-        raise UsageError(
-            f"got steps={steps}, bisection_steps={bisection_steps}, start_tries={start_tries}; "
-            "wanted at least 0, 0 and 1"
-        )
-    if not (0 < spherical_step <= 1 and 0 < source_step <= 0.5):
-        raise UsageError(
-            f"got spherical_step={spherical_step}, source_step={source_step}; wanted values in "
-            "(0, 1] and (0, 0.5], relative to the distance"
-        )
+    check_walk(steps, start_tries, bisection_steps, spherical_step, source_step)
     return BiasedBoundary(
         cells=cells,
         mask=mask,

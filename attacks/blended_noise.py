@@ -9,9 +9,12 @@ from .errors import UsageError
 from .types import NORMS, Access, Norm
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from .criteria import Criterion
+    from .line_search import Candidate
     from .oracle import Oracle
     from .random import ImageRandom
 
@@ -54,13 +57,21 @@ class BlendedNoise:
         random: ImageRandom,
     ) -> Tensor:
         """See `attacks.Attack.run`. The search is the same with an epsilon."""
+        from .line_search import nearest_over
+
+        return nearest_over(
+            model,
+            images,
+            self._families(model, images, random),
+            growth_steps=self.growth_steps,
+            bisection_steps=self.bisection_steps,
+        )
+
+    def _families(self, model: Oracle, images: Tensor, random: ImageRandom) -> Iterator[Candidate]:
+        """The image blended with one noise image after the other."""
         import torch
 
-        from .line_search import grow_and_bisect
-
         lower, upper = model.bounds
-        best = images.clone()
-        best_distance = torch.full((len(images),), torch.inf)
         everyone = torch.arange(len(images))
         for _ in range(self.directions):
             noise = random.uniform(everyone, images.shape[1:]) * (upper - lower) + lower
@@ -69,16 +80,7 @@ class BlendedNoise:
                 share = scales.view(-1, 1, 1, 1)
                 return torch.lerp(images[rows], noise[rows], share).clamp(lower, upper)
 
-            grow_and_bisect(
-                model,
-                images,
-                best,
-                best_distance,
-                blended,
-                growth_steps=self.growth_steps,
-                bisection_steps=self.bisection_steps,
-            )
-        return best
+            yield blended
 
 
 def create(

@@ -212,16 +212,14 @@ class _Rate:
         return grow.nonzero().flatten(), shrink.nonzero().flatten()
 
 
-def create(
-    *,
-    steps: int = 5000,
-    start_tries: int = 25,
-    bisection_steps: int = 10,
-    spherical_step: float = 0.1,
-    source_step: float = 0.1,
-    start: Attack | None = None,
-) -> Boundary:
-    """Make the attack; see `Boundary` for the parameters."""
+def check_walk(
+    steps: int,
+    start_tries: int,
+    bisection_steps: int,
+    spherical_step: float,
+    source_step: float,
+) -> None:
+    """Raise a UsageError unless a walk can be made with these; see `Boundary`."""
     if steps < 0 or start_tries < 1 or bisection_steps < 0:
         raise UsageError(
             f"got steps={steps}, start_tries={start_tries}, bisection_steps={bisection_steps}; "
@@ -232,6 +230,19 @@ def create(
             f"got spherical_step={spherical_step}, source_step={source_step}; wanted values in "
             "(0, 1] and (0, 0.5], relative to the distance"
         )
+
+
+def create(
+    *,
+    steps: int = 5000,
+    start_tries: int = 25,
+    bisection_steps: int = 10,
+    spherical_step: float = 0.1,
+    source_step: float = 0.1,
+    start: Attack | None = None,
+) -> Boundary:
+    """Make the attack; see `Boundary` for the parameters."""
+    check_walk(steps, start_tries, bisection_steps, spherical_step, source_step)
     return Boundary(
         steps=steps,
         start_tries=start_tries,

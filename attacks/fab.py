@@ -70,10 +70,12 @@ class FAB:
         """See `attacks.Attack.run`. With an epsilon an image is done once it is within it."""
         import torch
 
+        from .losses import likely_aims
+
         best = images.clone()
         best_distance = torch.full((len(images),), torch.inf)
         enough = -1.0 if epsilon is None else epsilon
-        aims = self._aims(model, images, criterion)
+        aims = likely_aims(model, images, criterion, self.targets)
         for k in range(1 if aims is None else aims.shape[1]):
             for restart in range(self.restarts):
                 left = (best_distance > enough) & (model.remaining() > 0)
@@ -89,23 +91,6 @@ class FAB:
             self._final_search(model, images, criterion, best, best_distance)
         return best
 
-    def _aims(self, model: Oracle, images: Tensor, criterion: Criterion) -> Tensor | None:
-        """Classes to walk towards, one run each (N, T), or None for the nearest at each step."""
-        import torch
-
-        from .losses import most_likely_others
-
-        if criterion.targets is not None:
-            return criterion.targets.unsqueeze(1)
-        if self.targets == 0:
-            return None
-        rows = (model.remaining() > 0).nonzero().flatten()
-        scores = model.scores(images[rows], rows)
-        likely = most_likely_others(scores, criterion.labels[rows], self.targets)
-        aims = torch.zeros(len(images), likely.shape[1], dtype=torch.int64)
-        aims[rows] = likely
-        return aims
-
     def _near(
         self,
         model: Oracle,
@@ -118,20 +103,15 @@ class FAB:
         """A random point (n, C, H, W) at half of the radius that is of interest."""
         import torch
 
-        from .distances import distance
+        from .projections import on_sphere
 
         lower, upper = model.bounds
         most = RESTART_RADIUS[self.norm] * (upper - lower) if epsilon is None else epsilon
-        shape = clean.shape[1:]
-        if self.norm == "linf":
-            noise = 2 * random.uniform(rows, shape) - 1
-        else:
-            noise = random.normal(rows, shape)
-        length = distance(self.norm, torch.zeros_like(noise), noise).clamp_min(1e-12)
         radius = torch.where(best_distance.isfinite(), best_distance, most)
         if epsilon is not None:
             radius = radius.clamp_max(epsilon)
-        return (clean + noise * (radius / 2 / length).view(-1, 1, 1, 1)).clamp(lower, upper)
+        noise = on_sphere(self.norm, rows, clean.shape[1:], radius / 2, random)
+        return (clean + noise).clamp(lower, upper)
 
     def _walk(
         self,

@@ -25,10 +25,10 @@ from torch import Tensor
 from .criteria import Criterion, Misclassification, Targeted
 from .distances import distance
 from .errors import BudgetExhausted, UsageError
-from .oracle import Oracle, frozen
+from .oracle import Oracle, frozen, rescale
 from .perturbation import perturb
 from .random import ImageRandom
-from .starts import find_starts
+from .starts import ask_nearest, find_starts
 from .types import Access, Attack, Bounds, Model, Norm
 
 DECISION_MODULES = frozenset(
@@ -196,10 +196,7 @@ class _Metered(fb.models.Model):  # type: ignore[misc]
 
     def shown(self, images: Tensor) -> Tensor:
         """Images (n, C, H, W) as the attack sees them."""
-        if not self._unit:
-            return images.clone()
-        lower, upper = self._oracle.bounds
-        return ((images - lower) / (upper - lower)).clamp(0, 1)
+        return rescale(images, self._oracle.bounds, tuple(self._bounds))
 
     def hidden(self, images: Tensor) -> Tensor:
         """What the attack sees (n, C, H, W), as images of the model."""
@@ -388,21 +385,14 @@ class FoolboxAttack:
             excluded = pool.labels.unsqueeze(0) != criterion.targets.unsqueeze(1)
         if epsilon is not None:
             excluded |= distances > epsilon
-        nearest = distances.masked_fill(excluded, torch.inf).sort(dim=1, stable=True)
+        distances = distances.masked_fill(excluded, torch.inf)
         found = images.clone()
         done = torch.zeros(len(images), dtype=torch.bool)
-        for k in range(len(pool.labels)):
-            there = nearest.values[:, k].isfinite()
-            rows = (~done & there & (model.remaining() > 0)).nonzero().flatten()
-            if len(rows) == 0:
-                break
-            candidates = pool.images[nearest.indices[rows, k]]
-            hit = model.is_adversarial(candidates, rows)
-            found[rows[hit]] = candidates[hit]
-            done[rows[hit]] = True
+        asked = ask_nearest(model, found, done, pool.images, distances, tries=len(pool.labels))
         for row in (~done).nonzero().flatten().tolist():
-            tried = int(nearest.values[row].isfinite().sum())
-            model.note(row, f"none of the {tried} images of the pool that may be taken fools")
+            model.note(
+                row, f"none of the {int(asked[row])} images of the pool that may be taken fools"
+            )
         return found
 
 

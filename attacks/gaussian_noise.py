@@ -9,9 +9,12 @@ from .errors import UsageError
 from .types import Access, Norm
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from .criteria import Criterion
+    from .line_search import Candidate
     from .oracle import Oracle
     from .random import ImageRandom
 
@@ -47,13 +50,21 @@ class GaussianNoise:
         random: ImageRandom,
     ) -> Tensor:
         """See `attacks.Attack.run`. The search is the same with an epsilon."""
+        from .line_search import nearest_over
+
+        return nearest_over(
+            model,
+            images,
+            self._families(model, images, random),
+            growth_steps=self.growth_steps,
+            bisection_steps=self.bisection_steps,
+        )
+
+    def _families(self, model: Oracle, images: Tensor, random: ImageRandom) -> Iterator[Candidate]:
+        """Gaussian noise of one direction after the other, scaled."""
         import torch
 
-        from .line_search import grow_and_bisect
-
         lower, upper = model.bounds
-        best = images.clone()
-        best_distance = torch.full((len(images),), torch.inf)
         everyone = torch.arange(len(images))
         for _ in range(self.directions):
             noise = random.normal(everyone, images.shape[1:]) * (upper - lower)
@@ -61,16 +72,7 @@ class GaussianNoise:
             def noisy(rows: Tensor, scales: Tensor, noise: Tensor = noise) -> Tensor:
                 return (images[rows] + noise[rows] * scales.view(-1, 1, 1, 1)).clamp(lower, upper)
 
-            grow_and_bisect(
-                model,
-                images,
-                best,
-                best_distance,
-                noisy,
-                growth_steps=self.growth_steps,
-                bisection_steps=self.bisection_steps,
-            )
-        return best
+            yield noisy
 
 
 def create(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -12,6 +12,34 @@ from .oracle import Oracle
 
 Candidate = Callable[[Tensor, Tensor], Tensor]
 """Maps rows (n,) and scales (n,) in (0, 1] to images (n, C, H, W) within the bounds."""
+
+
+def nearest_over(
+    oracle: Oracle,
+    images: Tensor,
+    candidates: Iterable[Candidate],
+    *,
+    growth_steps: int,
+    bisection_steps: int,
+) -> Tensor:
+    """The nearest adversarials (N, C, H, W) over several families, searched one after the other.
+
+    Each family is searched by `grow_and_bisect` before the next one is drawn; the clean image stays
+    where none holds an adversarial.
+    """
+    best = images.clone()
+    best_distance = torch.full((len(images),), torch.inf)
+    for candidate in candidates:
+        grow_and_bisect(
+            oracle,
+            images,
+            best,
+            best_distance,
+            candidate,
+            growth_steps=growth_steps,
+            bisection_steps=bisection_steps,
+        )
+    return best
 
 
 def grow_and_bisect(

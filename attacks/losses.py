@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .criteria import Criterion
+from .oracle import Oracle
+
 Loss = Literal["ce", "dlr", "margin"]
 
 TINY = 1e-12
@@ -43,6 +46,23 @@ def most_likely_others(logits: Tensor, labels: Tensor, count: int) -> Tensor:
     """The `count` most likely classes other than the label, best first: (n, min(count, K - 1))."""
     others = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
     return others.topk(min(count, logits.shape[1] - 1), dim=1).indices
+
+
+def likely_aims(model: Oracle, images: Tensor, criterion: Criterion, count: int) -> Tensor | None:
+    """Classes to aim at, one run each: (N, T).
+
+    The wanted label of a targeted question; else the `count` most likely other classes, for a query
+    an image; None where count is 0. An image that can't pay the query aims at class 0.
+    """
+    if criterion.targets is not None:
+        return criterion.targets.unsqueeze(1)
+    if count == 0:
+        return None
+    rows = (model.remaining() > 0).nonzero().flatten()
+    likely = most_likely_others(model.scores(images[rows], rows), criterion.labels[rows], count)
+    aims = torch.zeros(len(images), likely.shape[1], dtype=torch.int64)
+    aims[rows] = likely
+    return aims
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

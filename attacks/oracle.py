@@ -47,6 +47,14 @@ def quantise(images: Tensor, bounds: Bounds = (0.0, 1.0)) -> Tensor:
     return ((images.detach() - lower) / scale).round() * scale + lower
 
 
+def rescale(images: Tensor, old: Bounds, new: Bounds) -> Tensor:
+    """A copy of images (any shape) that is moved from one interval to another."""
+    if old == new:
+        return images.clone()
+    shares = (images - old[0]) / (old[1] - old[0])
+    return (shares * (new[1] - new[0]) + new[0]).clamp(*new)
+
+
 class Oracle:
     """A metered model for one batch.
 

@@ -5,11 +5,14 @@ Points, normals and changes are flat: (n, D).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from .distances import distance
 from .oracle import LEVELS, Oracle, quantise
+from .random import ImageRandom
 from .types import Bounds, Norm
 
 SLACK = 5e-6
@@ -124,6 +127,21 @@ def sendable(model: Oracle, images: Tensor, origins: Tensor, norm: Norm, radius:
     steps = (images - origins) / step
     cut = origins + (steps + SLACK * steps.sign()).trunc() * step
     return torch.where(inside.view(-1, 1, 1, 1), rounded, quantise(cut, model.bounds))
+
+
+def on_sphere(
+    norm: Norm, rows: Tensor, shape: Sequence[int], radius: Tensor, random: ImageRandom
+) -> Tensor:
+    """A random change of length radius (n,) for each of rows (n,): (n, *shape).
+
+    Uniform numbers in Linf, normal ones in the other norms, scaled.
+    """
+    if norm == "linf":
+        noise = 2 * random.uniform(rows, shape) - 1
+    else:
+        noise = random.normal(rows, shape)
+    length = distance(norm, torch.zeros_like(noise), noise).clamp_min(1e-12)
+    return noise * (radius / length).view(-1, 1, 1, 1)
 
 
 def as_sent(model: Oracle, images: Tensor) -> Tensor:

@@ -9,9 +9,12 @@ from .errors import UsageError
 from .types import Access, Norm
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from .criteria import Criterion
+    from .line_search import Candidate
     from .oracle import Oracle
     from .random import ImageRandom
 
@@ -49,13 +52,21 @@ class SaltAndPepper:
         random: ImageRandom,
     ) -> Tensor:
         """See `attacks.Attack.run`. The search is the same with an epsilon."""
+        from .line_search import nearest_over
+
+        return nearest_over(
+            model,
+            images,
+            self._families(model, images, random),
+            growth_steps=self.growth_steps,
+            bisection_steps=self.bisection_steps,
+        )
+
+    def _families(self, model: Oracle, images: Tensor, random: ImageRandom) -> Iterator[Candidate]:
+        """One random order after the other, with a share of its pixels changed."""
         import torch
 
-        from .line_search import grow_and_bisect
-
         lower, upper = model.bounds
-        best = images.clone()
-        best_distance = torch.full((len(images),), torch.inf)
         everyone = torch.arange(len(images))
         plane = (1, *images.shape[2:])
         for _ in range(self.orders):
@@ -70,16 +81,7 @@ class SaltAndPepper:
                     order[rows] < scales.view(-1, 1, 1, 1), flipped[rows], images[rows]
                 )
 
-            grow_and_bisect(
-                model,
-                images,
-                best,
-                best_distance,
-                peppered,
-                growth_steps=self.growth_steps,
-                bisection_steps=self.bisection_steps,
-            )
-        return best
+            yield peppered
 
 
 def create(

@@ -67,16 +67,42 @@ def _attacked_starts(
     view = View(oracle, torch.arange(len(images)))
     candidates = start.run(view, images, view.criterion, epsilon=None, random=random).detach()
     changed = (candidates != images).flatten(1).any(1)
-    _ask(
-        oracle, starts, found, candidates, (changed & (oracle.remaining() > 0)).nonzero().flatten()
-    )
+    rows = (changed & (oracle.remaining() > 0)).nonzero().flatten()
+    _ask(oracle, starts, found, candidates[rows], rows)
 
 
 def _ask(oracle: Oracle, starts: Tensor, found: Tensor, candidates: Tensor, rows: Tensor) -> None:
-    """Ask candidates[rows] of (N, C, H, W); those that are adversarial become starts."""
-    hit = oracle.is_adversarial(candidates[rows], rows)
-    starts[rows[hit]] = candidates[rows[hit]]
+    """Ask candidates (n, C, H, W) of rows (n,); those that are adversarial become starts."""
+    hit = oracle.is_adversarial(candidates, rows)
+    starts[rows[hit]] = candidates[hit]
     found[rows[hit]] = True
+
+
+def ask_nearest(
+    oracle: Oracle, starts: Tensor, found: Tensor, pool: Tensor, distances: Tensor, *, tries: int
+) -> Tensor:
+    """Ask the images of a pool, the nearest first, until one is adversarial.
+
+    Args:
+        oracle: the metered model.
+        starts: (N, C, H, W), and found: (N,) bool, which of them there are; changed in place.
+        pool: (M, C, H, W).
+        distances: (N, M), infinite for a pool image that an image may not take.
+        tries: images asked for each at most.
+
+    Returns:
+        (N,) how many pool images each could have been asked.
+    """
+    tries = min(tries, distances.shape[1])
+    nearest = distances.sort(dim=1, stable=True)
+    values, indices = nearest.values[:, :tries], nearest.indices[:, :tries]
+    for k in range(tries):
+        wanted = ~found & values[:, k].isfinite() & (oracle.remaining() > 0)
+        rows = wanted.nonzero().flatten()
+        if len(rows) == 0:
+            break
+        _ask(oracle, starts, found, pool[indices[rows, k]], rows)
+    return values.isfinite().sum(1)
 
 
 def _pool_starts(oracle: Oracle, images: Tensor, starts: Tensor, found: Tensor, tries: int) -> None:
@@ -90,17 +116,12 @@ def _pool_starts(oracle: Oracle, images: Tensor, starts: Tensor, found: Tensor, 
     # Free of queries: which images of the wanted class are nearest.
     distances = torch.cdist(images.flatten(1), pool.images.flatten(1))
     distances[pool.labels.unsqueeze(0) != targets.unsqueeze(1)] = torch.inf
-    nearest = distances.topk(min(tries, len(pool.labels)), largest=False)
-    for k in range(nearest.indices.shape[1]):
-        there = nearest.values[:, k].isfinite()
-        rows = (~found & there & (oracle.remaining() > 0)).nonzero().flatten()
-        if len(rows) == 0:
-            break
-        _ask(oracle, starts, found, pool.images[nearest.indices[:, k]], rows)
+    asked = ask_nearest(oracle, starts, found, pool.images, distances, tries=tries)
     for row in (~found).nonzero().flatten().tolist():
-        tried = int(nearest.values[row].isfinite().sum())
         oracle.note(
-            row, f"no starting point: none of {tried} images of class {int(targets[row])} is taken"
+            row,
+            f"no starting point: none of {int(asked[row])} images of class {int(targets[row])} "
+            "is taken",
         )
 
 
@@ -159,8 +180,7 @@ def _noise_starts(
         if len(rows) == 0:
             break
         noise = _noise(k % 3, rows, images.shape[1:], random) * (upper - lower) + lower
-        candidates = images.clone()
-        candidates[rows] = torch.lerp(images[rows], noise, min(1.0, 2 * (k + 1) / tries))
+        candidates = torch.lerp(images[rows], noise, min(1.0, 2 * (k + 1) / tries))
         _ask(oracle, starts, found, candidates, rows)
     for row in (~found).nonzero().flatten().tolist():
         oracle.note(row, f"no starting point: the model kept its label under {tries} noise images")

@@ -157,14 +157,14 @@ class Transfer:
         """What the inner attack changes on the surrogate, (N, C, H, W) in the victim's units."""
         import torch
 
-        from .oracle import Oracle, frozen
+        from .oracle import Oracle, frozen, rescale
 
         theirs = surrogate.bounds
         wider = (theirs[1] - theirs[0]) / (model.bounds[1] - model.bounds[0])
-        seen = _rescaled(images, model.bounds, theirs)
+        seen = rescale(images, model.bounds, theirs)
         pool = model.pool
         if pool is not None:
-            pool = Pool(_rescaled(pool.images, model.bounds, theirs), pool.labels)
+            pool = Pool(rescale(pool.images, model.bounds, theirs), pool.labels)
         if radius is not None and self.norm != "l0":
             radius = radius * wider
         with frozen(surrogate):
@@ -202,14 +202,6 @@ class _Ray:
             over = distance(norm, self.clean, self.at(rows, middle, bounds)) > limits
             low, high = torch.where(over, low, middle), torch.where(over, middle, high)
         return torch.where(far, low, 1.0)
-
-
-def _rescaled(images: Tensor, old: Bounds, new: Bounds) -> Tensor:
-    """Images (n, C, H, W) moved from one interval to another."""
-    if old == new:
-        return images.clone()
-    shares = (images - old[0]) / (old[1] - old[0])
-    return (shares * (new[1] - new[0]) + new[0]).clamp(*new)
 
 
 def create(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .match import Outcome
     from .plugins import Kind
     from .runs import Run
-    from .score import Score
+    from .score import Failures, Score
 
 app = typer.Typer(
     name="tiltyard",
@@ -442,10 +442,14 @@ def _print_scores(scored: list[tuple[Run, Score]]) -> None:
         rows,
     )
     for policy in dict.fromkeys(result.failures for _, result in scored):
-        typer.echo(f"failures: {policy} ({FAILURES_MEANING[policy]}); a clean error counts as 0")
+        _print_failures(policy)
     for finished, result in scored:
         for warning in result.warnings:
             typer.echo(f"note: {finished.config.model} x {finished.config.attack}: {warning}")
+
+
+def _print_failures(policy: Failures) -> None:
+    typer.echo(f"failures: {policy} ({FAILURES_MEANING[policy]}); a clean error counts as 0")
 
 
 def _print_comparison(found: Comparison, called: tuple[str, str]) -> None:
@@ -466,10 +470,7 @@ def _print_comparison(found: Comparison, called: tuple[str, str]) -> None:
     name = f"robust accuracy at {found.norm} {found.radius:g}"
     rows.append(figure(name, found.robust, found.held, "robust only in"))
     print_table([f"{found.n} images", *called, "second less first", "images, exact test"], rows)
-    typer.echo(
-        f"failures: {found.failures} ({FAILURES_MEANING[found.failures]}); a clean error counts "
-        "as 0"
-    )
+    _print_failures(found.failures)
 
 
 def _stop(message: str, code: int) -> None:

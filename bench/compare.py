@@ -21,6 +21,7 @@ from .score import (
     THRESHOLDS,
     Failures,
     Interval,
+    finite,
     percentiles,
 )
 
@@ -55,10 +56,10 @@ class Difference:
     def to_json(self) -> dict[str, Any]:
         """Infinite values are null."""
         return {
-            "first": _finite(self.first),
-            "second": _finite(self.second),
-            "difference": _finite(self.difference),
-            "interval": [_finite(value) for value in self.interval],
+            "first": finite(self.first),
+            "second": finite(self.second),
+            "difference": finite(self.difference),
+            "interval": [finite(value) for value in self.interval],
             "separable": self.separable,
         }
 
@@ -300,7 +301,3 @@ def _less(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]
 
 def _shown(value: float, percent: bool) -> str:
     return f"{100 * value:.1f} points" if percent else f"{value:.3g}"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -99,6 +99,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def versions_text() -> str:
+    """The same on one line, for a page or the end of a table."""
+    return ", ".join(f"{name} {version}" for name, version in versions().items())
+
+
 class Run:
     """An open run folder.
 

@@ -77,15 +77,15 @@ class Score:
             "n": self.n,
             "clean_accuracy": self.clean_accuracy,
             "robust_accuracy": {f"{e:g}": a for e, a in self.robust_accuracy.items()},
-            "median_distance": _finite(self.median_distance),
-            "interval": [_finite(v) for v in self.interval],
+            "median_distance": finite(self.median_distance),
+            "interval": [finite(v) for v in self.interval],
             "mean_queries": self.mean_queries,
             "warnings": list(self.warnings),
             "clean_interval": list(self.clean_interval),
             "robust_intervals": {f"{e:g}": list(i) for e, i in self.robust_intervals.items()},
             "success_rate": self.success_rate,
             "failures": self.failures,
-            "median_after": {str(q): _finite(d) for q, d in self.median_after.items()},
+            "median_after": {str(q): finite(d) for q, d in self.median_after.items()},
             "checks": [finding.to_json() for finding in self.checks],
         }
 
@@ -333,5 +333,5 @@ def _warnings(facts: Sequence[Outcome], failures: Failures) -> list[str]:
     return warnings
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None

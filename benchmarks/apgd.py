@@ -30,7 +30,8 @@ import bench
 import models
 from attacks import Model, perturb
 from bench.datasets.types import Dataset
-from bench.runs import versions
+from bench.runs import versions_text
+from bench.score import robust_count
 
 RADII: dict[str, tuple[float, ...]] = {
     "plain": (0.066, 0.085, 0.14),
@@ -70,7 +71,7 @@ def cpu(play: Play, model: Model, data: Dataset, radius: float, seed: int) -> tu
 def ours(model: Model, images: Tensor, labels: Tensor, radius: float, seed: int) -> float:
     """Robust accuracy by our APGD."""
     found = perturb(attacks.create("apgd"), model, images, labels, epsilon=radius, seed=seed)
-    return 1 - float((found.distance <= radius * (1 + 1e-5)).float().mean())
+    return robust_count(found.distance.double().numpy(), radius) / len(images)
 
 
 def theirs(model: Any, images: Tensor, labels: Tensor, radius: float, seed: int) -> float:
@@ -146,7 +147,8 @@ def curve(data: Dataset, seeds: int) -> None:
             started = time.process_time()
             found = perturb(attack, model, data.images, data.targets, seed=seed)
             once = time.process_time() - started
-            walked = [1 - float((found.distance <= r * (1 + 1e-5)).float().mean()) for r in radii]
+            reached = found.distance.double().numpy()
+            walked = [robust_count(reached, r) / len(data) for r in radii]
             apart = [cpu(ours, model, data, r, seed) for r in radii]
             peer = sum(cpu(theirs, model, data, r, seed)[1] for r in radii)
             eight = sum(seconds for _, seconds in apart)
@@ -171,8 +173,10 @@ def main() -> None:
     print(f"peer: {'ours, every image at every step' if found is None else found[0]}; {RECORDED}\n")
     one_radius(data, chosen.seeds)
     curve(data, chosen.seeds)
-    known = ", ".join(f"{name} {version}" for name, version in versions().items())
-    print(f"\n{date.today()}, {platform.machine()}, {torch.get_num_threads()} thread(s), {known}")
+    print(
+        f"\n{date.today()}, {platform.machine()}, {torch.get_num_threads()} thread(s), "
+        + versions_text()
+    )
 
 
 if __name__ == "__main__":

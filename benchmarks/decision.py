@@ -29,7 +29,7 @@ import attacks
 import bench
 import models
 from attacks import Attack, Model, Oracle
-from bench.runs import versions
+from bench.runs import versions_text
 
 
 class Counting:
@@ -240,8 +240,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"no table {', '.join(sorted(unknown))}; there are: {', '.join(TABLES)}")
     for name in chosen.tables or TABLES:
         TABLES[name](chosen.seeds)
-    found = ", ".join(f"{name} {version}" for name, version in versions().items())
-    print(f"\n{date.today()}, {platform.machine()}, {torch.get_num_threads()} thread(s), {found}")
+    print(
+        f"\n{date.today()}, {platform.machine()}, {torch.get_num_threads()} thread(s), "
+        + versions_text()
+    )
 
 
 if __name__ == "__main__":

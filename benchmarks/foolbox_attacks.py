@@ -32,7 +32,7 @@ from attacks import Access, Attack, Criterion, ImageRandom, Model, Norm, Oracle,
 from attacks.foolbox import MENDED, REFUSED, FoolboxAttack
 from bench.datasets import dataset
 from bench.plugins import load_model
-from bench.runs import versions
+from bench.runs import versions_text
 
 RADII: dict[Norm, float] = {"linf": 0.3, "l2": 3.0, "l1": 40.0}
 """For attacks that stay within a radius."""
@@ -278,8 +278,7 @@ def main() -> None:
     page += grouped(REFUSED)
     page += "\n## What to know\n" + NOTES
     command = shlex.join(["python", *sys.argv])
-    found = ", ".join(f"{name} {version}" for name, version in versions().items())
-    page += f"\n{date.today()}, {platform.machine()}, seed {chosen.seed}, {found}:\n\n"
+    page += f"\n{date.today()}, {platform.machine()}, seed {chosen.seed}, {versions_text()}:\n\n"
     page += f"    {command}\n"
     chosen.out.write_text(page, encoding="utf-8")
 

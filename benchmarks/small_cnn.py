@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 
 from bench.playing import Plan, play_matrix
-from bench.runs import versions
+from bench.runs import versions_text
 
 MODELS = ("small_cnn", "small_cnn:training=pgd")
 
@@ -65,8 +65,7 @@ def main() -> None:
                 f"| {robust} | {distance} | {score.mean_queries:.0f} |",
                 flush=True,
             )
-    found = ", ".join(f"{name} {version}" for name, version in versions().items())
-    print(f"\n{date.today()}, {platform.machine()}, {found}")
+    print(f"\n{date.today()}, {platform.machine()}, {versions_text()}")
 
 
 if __name__ == "__main__":

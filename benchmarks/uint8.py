@@ -26,7 +26,7 @@ from attacks import Model, distance, perturb, quantise
 from attacks.foolbox import FoolboxAttack
 from bench.datasets import dataset
 from bench.plugins import load_attack, load_model
-from bench.runs import versions
+from bench.runs import versions_text
 
 FOOLBOX: dict[str, dict[str, Any]] = {
     "LInfFMNAttack": {},
@@ -132,8 +132,7 @@ def main() -> None:
             f"| {time.process_time() - started:.1f} |",
             flush=True,
         )
-    found_versions = ", ".join(f"{key} {value}" for key, value in versions().items())
-    print(f"\n{len(images)} images, {date.today()}, {platform.machine()}, {found_versions}")
+    print(f"\n{len(images)} images, {date.today()}, {platform.machine()}, {versions_text()}")
     sys.exit(1 if lost else 0)
 
 
