@@ -276,19 +276,23 @@ class APGD:
         if self.norm == "l1":  # the first stages climb outside the radius that counts
             near = distance("l1", climbers.clean, sent.detach())
             fooled &= near <= climbers.counted * (1 + SLACK)
-        place = climbers.place[fooled]
-        ended[place] = sent.detach()[fooled]
-        hit[place] = True
-        if bool(fooled.all()):
-            climbers.keep(~fooled)
-            return
-        if not last:
+        some = bool(fooled.any())
+        if some:
+            place = climbers.place[fooled]
+            ended[place] = sent.detach()[fooled]
+            hit[place] = True
+            if bool(fooled.all()):
+                climbers.keep(~fooled)
+                return
             # Nothing of those that leave: where gradients are estimated, theirs would cost queries.
-            climbers.gradient = input_gradient(values.masked_fill(fooled, 0.0), sent)
+            values = values.masked_fill(fooled, 0.0)
+        if not last:
+            climbers.gradient = input_gradient(values, sent)
         values = values.detach().double()
         climbers.rises += values > climbers.value
         climbers.value = values
-        climbers.keep(~fooled)
+        if some:
+            climbers.keep(~fooled)
         better = climbers.value > climbers.best_value
         column = better.view(-1, 1, 1, 1)
         climbers.best = torch.where(column, climbers.image, climbers.best)

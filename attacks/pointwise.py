@@ -21,7 +21,6 @@ PROBE = 1 / 16
 RESOLUTION = 1 / 255
 """Where the bisection of a pixel's change ends, as a share of the bounds' range."""
 
-
 RETURNED = 4
 """Pixels that an exchange puts back before it resets again."""
 
@@ -40,6 +39,8 @@ class Pointwise:
     - An exchange puts a few of the pixels back that were reset and starts again with another order;
       the better set stays. It costs a fraction of a fresh run.
     - A pixel is reset with all of its channels, because L0 counts them so.
+    - A bisection follows only where a small shrink went through, and it ends once each pixel has
+      been stuck since the last one.
 
     The set of pixels that is left is minimal in the paper's sense: no single one can be reset.
 
@@ -170,7 +171,6 @@ def _reset(
     since = torch.zeros_like(size)  # pixels found necessary since the last success
     group = (size // 4).clamp_min(1)
     doubtful = torch.zeros_like(size)
-    index = torch.arange(slots)
     while True:
         going = (since < size) & (size > enough) & (model.remaining()[rows] > 0)
         asked = going.nonzero().flatten()
@@ -178,18 +178,16 @@ def _reset(
             break
         # A group ends at the end of the list at the latest.
         take = torch.minimum(group[asked], size[asked] - position[asked])
-        offset = index - position[asked].unsqueeze(1)
-        chosen = (offset >= 0) & (offset < take.unsqueeze(1))  # (n, slots), of the list
-        mask = torch.zeros(len(asked), plane, dtype=torch.bool)
-        mask.scatter_(1, order[asked], chosen)
-        tried = torch.where(mask.unsqueeze(1), clean[rows[asked]], current[asked])
+        which, step = _numbered(take)
+        pixel = order[asked[which], position[asked[which]] + step]
+        tried = current[asked]
+        tried[which, :, pixel] = clean[rows[asked[which]], :, pixel]
         hit = model.is_adversarial(tried.view(-1, channels, height, width), rows[asked])
 
         won, lost = asked[hit], asked[~hit]
         current[won] = tried[hit]
         # Those reset leave the list: the rest keeps its order.
-        keep = torch.where(chosen[hit], slots, index)
-        order[won] = order[won].gather(1, keep.argsort(dim=1))
+        order[won] = _without(order[won], position[won], take[hit])
         size[won] -= take[hit]
         since[won] = 0
         # What is left of a group that failed as a whole, when a part of it went through, fails.
@@ -211,6 +209,36 @@ def _reset(
     return current.view(-1, channels, height, width)
 
 
+def _numbered(count: Tensor) -> tuple[Tensor, Tensor]:
+    """For count (n,) things of n owners: of each, which owner has it, and its number there."""
+    import torch
+
+    owner = torch.arange(len(count)).repeat_interleave(count)
+    return owner, torch.arange(len(owner)) - (count.cumsum(0) - count)[owner]
+
+
+def _without(lists: Tensor, position: Tensor, take: Tensor) -> Tensor:
+    """Lists (n, slots) less `take` (n,) entries from `position` (n,) on; what follows moves up."""
+    import torch
+
+    index = torch.arange(lists.shape[1])
+    source = index + take.unsqueeze(1) * (index >= position.unsqueeze(1))
+    return lists.gather(1, source.clamp_max(lists.shape[1] - 1))
+
+
+def _first(hits: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """How many lanes of each image failed before one hit, and where in hits that lies: two (n,).
+
+    `hits` are the lanes of all images, count (n,) for each. Where all of an image's failed, the
+    first result equals its count, and the second is the last of them.
+    """
+    import torch
+
+    image, number = _numbered(count)
+    failed = count.scatter_reduce(0, image[hits], number[hits], "amin")
+    return failed, count.cumsum(0) - count + torch.minimum(failed, count - 1)
+
+
 def _shrink(
     model: Oracle,
     images: Tensor,
@@ -221,9 +249,11 @@ def _shrink(
 ) -> None:
     """Shrink the changes that are left, each by itself; changes ends[rows].
 
-    A round goes through the pixels in a random order. For each a small step towards the clean value
-    is asked first, so that a pixel that is stuck costs one query, and a bisection follows where it
-    went through. An image is done after a round that changed nothing.
+    It goes round and round through the pixels, in a random order. For each a small step towards the
+    clean value is asked first, so that a pixel that is stuck costs one query, and the more of
+    them have been stuck in a row, the more are asked at once; what is asked beyond the first that
+    goes through was in vain. A bisection follows there. An image is done when each pixel has been
+    stuck since its last success.
     """
     import torch
 
@@ -231,67 +261,65 @@ def _shrink(
     plane = height * width
     lower, upper = model.bounds
     probe, resolution = PROBE * (upper - lower), RESOLUTION * (upper - lower)
-    n = len(images)
-    delta = (ends - images).flatten(2)  # (N, C, H*W); the state of the search
-    changed = (delta != 0).any(1)
-    order = torch.where(changed, random.uniform(torch.arange(n), (plane,)), 2.0).argsort(dim=1)
+    clean, current = images.flatten(2)[rows], ends.flatten(2)[rows]  # (n, C, H*W)
+    changed = (current != clean).any(1)
+    order = torch.where(changed, random.uniform(rows, (plane,)), 2.0).argsort(dim=1)
     size = changed.sum(1)
-    position = torch.zeros(n, dtype=torch.int64)
-    improved = torch.zeros(n, dtype=torch.bool)  # in this round
+    order = order[:, : int(size.max()) if len(size) else 0]
+    position = torch.zeros_like(size)
+    since = torch.zeros_like(size)  # pixels that were stuck since the last success
     # Shares of the pixel's change: high is adversarial, low is not known to be or known not to be.
-    low, high = torch.zeros(n), torch.ones(n)
-    probing = torch.ones(n, dtype=torch.bool)
-    going = torch.zeros(n, dtype=torch.bool)
-    going[rows] = size[rows] > 0
+    low, high = torch.zeros(len(rows)), torch.ones(len(rows))
     while True:
+        remaining = model.remaining()[rows]
+        going = (since < size) & (remaining > 0)
         if enough > 0:
-            going &= torch.linalg.vector_norm(delta.flatten(1), dim=1) > enough
-        asked = (going & (model.remaining() > 0)).nonzero().flatten()
+            going &= torch.linalg.vector_norm((current - clean).flatten(1), dim=1) > enough
+        asked = going.nonzero().flatten()
         if len(asked) == 0:
             break
-        pixel = order[asked, position[asked]]
-        change = delta[asked, :, pixel]  # (n, C)
+        probing = high[asked] == 1
+        most = torch.minimum(size[asked] - since[asked], remaining[asked])
+        lanes = torch.where(probing, (1 + since[asked]).minimum(most), 1)
+        lane, step = _numbered(lanes)
+        row = asked[lane]
+        pixel = order[row, (position[row] + step) % size[row]]
+        reset = clean[row, :, pixel]  # (lanes, C)
+        change = current[row, :, pixel] - reset
         length = change.abs().amax(1)
         share = torch.where(
-            probing[asked],
-            (1 - probe / length.clamp_min(probe)),
-            (low[asked] + high[asked]) / 2,
+            probing[lane], 1 - probe / length.clamp_min(probe), (low[row] + high[row]) / 2
         )
-        tried = delta[asked]
-        tried[torch.arange(len(asked)), :, pixel] = change * share.unsqueeze(1)
-        candidates = images[asked] + tried.view(-1, channels, height, width)
-        hit = model.is_adversarial(candidates.clamp(lower, upper), asked)
+        tried = current[row]
+        tried[torch.arange(len(lane)), :, pixel] = reset + change * share.unsqueeze(1)
+        hits = model.is_adversarial(tried.view(-1, channels, height, width), rows[row])
+        failed, at = _first(hits, lanes)
+        hit = failed < lanes
 
-        high[asked[hit]] = share[hit]
-        low[asked[~hit]] = share[~hit]
-        stuck = probing[asked] & ~hit
-        probing[asked] = False
-        settled = stuck | ((high[asked] - low[asked]) * length < resolution)
+        stuck = torch.where(probing, failed, 0)
+        position[asked] = (position[asked] + stuck) % size[asked]
+        since[asked] += stuck
+        high[asked[hit]] = share[at[hit]]
+        closed = ~hit & ~probing
+        low[asked[closed]] = share[at[closed]]
+        settled = (high[asked] < 1) & ((high[asked] - low[asked]) * length[at] < resolution)
         settled |= high[asked] == 0
-        over = asked[settled]
+        over, at = asked[settled], at[settled]
         factor = high[over]
-        delta[over, :, pixel[settled]] = change[settled] * factor.unsqueeze(1)
-        improved[over] |= factor < 1
-        position[over] += 1
+        current[over, :, pixel[at]] = reset[at] + change[at] * factor.unsqueeze(1)
+        # One that is reset leaves the list; the others come round again.
+        gone = over[factor == 0]
+        order[gone] = _without(order[gone], position[gone], torch.ones_like(gone))
+        size[gone] -= 1
+        since[over] = (factor > 0).long()
+        position[over] = (position[over] + since[over]) % size[over].clamp_min(1)
         low[over], high[over] = 0.0, 1.0
-        probing[over] = True
-        # A round is over at the last pixel that still has a change.
-        end = over[position[over] >= size[over]]
-        going[end] &= improved[end]
-        changed[end] = (delta[end] != 0).any(1)
-        again = end[going[end]]
-        if len(again):
-            fresh = random.uniform(again, (plane,))
-            order[again] = torch.where(changed[again], fresh, 2.0).argsort(dim=1)
-            size[again] = changed[again].sum(1)
-            position[again] = 0
-            improved[again] = False
-            going[again] &= size[again] > 0
     # A bisection that the budget cut short keeps its adversarial end.
-    open_rows = (going & (high < 1)).nonzero().flatten()
-    pixel = order[open_rows, position[open_rows].clamp_max(plane - 1)]
-    delta[open_rows, :, pixel] *= high[open_rows].unsqueeze(1)
-    ends[rows] = (images[rows] + delta[rows].view(-1, channels, height, width)).clamp(lower, upper)
+    cut = (high < 1).nonzero().flatten()
+    pixel = order[cut, position[cut]]
+    reset = clean[cut, :, pixel]
+    current[cut, :, pixel] = reset + (current[cut, :, pixel] - reset) * high[cut].unsqueeze(1)
+    ends[rows] = current.view(-1, channels, height, width)
 
 
 def create(

@@ -1,4 +1,4 @@
-"""The command line, local half: list, play, score, compare, report, cache, train.
+"""The command line, local half: everything that needs no server.
 
 Nothing heavy is imported here.
 
@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -53,6 +53,7 @@ class ListKind(StrEnum):
     attacks = "attacks"
     datasets = "datasets"
     tracks = "tracks"
+    papers = "papers"
 
 
 class FailuresName(StrEnum):
@@ -340,6 +341,57 @@ def report(
 
 
 @app.command()
+def reproduce(
+    paper: Annotated[str, typer.Argument(help="arXiv id, such as 1805.09190.")],
+    full: Annotated[
+        bool, typer.Option("--full", help="The paper's own size instead of a laptop's: days.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for facts and page; reproductions/PAPER-SCALE by default."),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(min=0, help="At work side by side; 0: one for each core.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Run a paper's experiments and hold its claims against them; writes a page.
+
+    The same command goes on where an earlier one was stopped. Exit code 1: a claim does not hold.
+    """
+    import os
+
+    from .plugins import load_paper
+    from .reports import reproduction
+
+    found = load_paper(paper)
+    scale: Literal["laptop", "full"] = "full" if full else "laptop"
+    folder = out or Path("reproductions") / f"{paper.lower().removeprefix('arxiv:')}-{scale}"
+    done = found.reproduce(
+        folder,
+        scale=scale,
+        processes=processes or os.cpu_count() or 1,
+        report=lambda line: typer.echo(line, err=True),
+    )
+    page = reproduction.write_html(done, folder / "report.html")
+    if as_json:
+        print_json(done.to_json())
+    else:
+        print_table(
+            ["claim", "holds", "published", "measured"],
+            [
+                [claim.claim, "yes" if claim.holds else "no", claim.published or "", told]
+                for claim in done.claims
+                for told in [reproduction.measured(claim)]
+            ],
+            title=f"{done.title} (arXiv {done.paper}, {done.scale} scale)",
+        )
+        typer.echo(str(page))
+    if not all(claim.holds for claim in done.claims):
+        raise typer.Exit(1)
+
+
+@app.command()
 def train(
     name: Annotated[str, typer.Argument(help="A model that can be trained.")],
     dataset: Annotated[str, typer.Option("--dataset", help="NAME of a data set.")],
@@ -363,6 +415,20 @@ def train(
         report=lambda line: typer.echo(line, err=True),
     )
     typer.echo(str(path))
+
+
+@app.command()
+def convert(
+    name: Annotated[str, typer.Argument(help="A model with published weights, such as abs.")],
+    folder: Annotated[Path, typer.Argument(help="Where the authors' files lie.")],
+    out: Annotated[Path, typer.Option(help="The weights file; the card goes beside it.")],
+) -> None:
+    """Turn weights that a model's authors publish into ours: safetensors and a card."""
+    from . import conversion
+
+    path = conversion.convert(name, folder, out)
+    typer.echo(str(path))
+    typer.echo(f"use it by: --model {name}:weights={path}", err=True)
 
 
 def pairs(option: str, texts: list[str] | None) -> dict[str, str]:

@@ -26,17 +26,24 @@ from .errors import UserError
 
 if TYPE_CHECKING:
     from attacks import Attack, Model
+    from models.types import References
 
+    from .papers.types import Paper
     from .tracks.types import Track
 
-Kind = Literal["models", "attacks", "datasets", "tracks"]
+Kind = Literal["models", "attacks", "datasets", "tracks", "papers"]
 
 _PACKAGES: dict[Kind, str] = {
     "models": "models",
     "attacks": "attacks",
     "datasets": "bench.datasets",
     "tracks": "bench.tracks",
+    "papers": "bench.papers",
 }
+
+
+PAPER = "arxiv_"
+"""What the file of a paper begins with: arxiv_1805_09190.py is the paper 1805.09190."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,8 @@ def _plugin(kind: Kind, path: Path) -> Plugin | None:
         return None
     summary = (ast.get_docstring(tree) or "").strip().partition("\n")[0]
     name = path.stem.replace("_", "-") if kind in ("datasets", "tracks") else path.stem
+    if kind == "papers":
+        name = path.stem.removeprefix(PAPER).replace("_", ".")
     name = f"{name}:NAME" if create.args.posonlyargs else name
     return Plugin(name, summary, _written_parameters(create))
 
@@ -188,6 +197,20 @@ def load_track(name: str) -> Track:
     return track
 
 
+def load_paper(name: str) -> Paper:
+    """Load what reproduces a paper, by its arXiv id such as 1805.09190 (with or without arXiv:).
+
+    Raises:
+        UserError: unknown id, with the near ones.
+    """
+    asked = name.lower().removeprefix("arxiv:").strip()
+    if asked not in [plugin.name for plugin in plugins("papers")]:
+        raise unknown_name("papers", name)
+    module = importlib.import_module(f"{_PACKAGES['papers']}.{PAPER}{asked.replace('.', '_')}")
+    paper: Paper = module.create()
+    return paper
+
+
 def tracks() -> list[Track]:
     """Every track, by name."""
     return [load_track(plugin.name) for plugin in plugins("tracks")]
@@ -225,12 +248,35 @@ def _load(kind: Kind, spec: str | Spec, defaults: Mapping[str, Any]) -> tuple[An
     for key, value in defaults.items():
         if key in signature.parameters:
             values.setdefault(key, value)
+    for key in _references(create):
+        if key in values:
+            continue
+        if "dataset" in defaults:
+            values[key] = _training_split(str(defaults["dataset"]))
+        elif signature.parameters[key].default is inspect.Parameter.empty:
+            raise UserError(f"{parsed.name} needs labelled images; add {key}=NAME of a data set")
     usage_errors = _usage_errors()
     try:
         return create(*arguments, **values), parsed
     except usage_errors as error:
         text = str(error)
         raise UserError(text if text.startswith(parsed.name) else f"{parsed}: {text}") from error
+
+
+def _references(create: Callable[..., Any]) -> list[str]:
+    """The parameters that take labelled images."""
+    from models.types import References
+
+    return [key for key, hint in typing.get_type_hints(create).items() if hint is References]
+
+
+def _training_split(dataset: str) -> References:
+    from models.types import References
+
+    from .datasets import dataset as load
+
+    data = load(dataset, "train")
+    return References(data.images, data.targets)
 
 
 def _usage_errors() -> tuple[type[Exception], ...]:
@@ -306,12 +352,15 @@ def _values(
 
 def _read(spec: Spec, key: str, text: str, wanted: Any, defaults: Mapping[str, Any]) -> Any:
     from attacks.types import Attack, GenerativeModel, Model
+    from models.types import References
 
     origin, options = typing.get_origin(wanted), typing.get_args(wanted)
     if wanted in (Model, GenerativeModel):
         return load_model(_bare(text), **defaults)
     if wanted is Attack:
         return load_attack(_bare(text), **defaults)
+    if wanted is References:
+        return _training_split(_bare(text))
     if origin is tuple:
         parts = _split(text, "+")
         return tuple(_read(spec, key, part.strip(), options[0], defaults) for part in parts)

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .errors import UsageError
+from .types import Model
 
 if TYPE_CHECKING:
     from .wrappers import Classifier, DecisionOnly
 
-__all__ = ["Classifier", "DecisionOnly", "UsageError", "create", "names"]
+__all__ = ["Classifier", "DecisionOnly", "Model", "UsageError", "create", "names"]
 
 
-def create(name: str, **params: Any) -> Classifier:
+def create(name: str, **params: Any) -> Model:
     """The model of that name, such as `small_cnn`, with `params` handed to its `create`.
 
     Raises `UsageError` for an unknown name or parameter, and when weights are missing or wrong.
@@ -38,7 +39,7 @@ def create(name: str, **params: Any) -> Classifier:
             near = get_close_matches(param, takes, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(takes)}"
             raise UsageError(f"model {asked} has no parameter {param!r}; {hint}")
-    return cast("Classifier", factory(**params))
+    return cast("Model", factory(**params))
 
 
 def names() -> list[str]:

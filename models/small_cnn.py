@@ -7,23 +7,20 @@ Linf 0.3. Weights for `mnist5k` are shipped; `tiltyard train small_cnn` makes ot
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
-
 import torch
 from torch import nn
 
-from .weights import fill, find, load_verified
-from .wrappers import Classifier, seeded
+from .trained import MNIST_SHAPE, Training, trained
+from .wrappers import Classifier
 
-IMAGE_SHAPE = (1, 28, 28)
+IMAGE_SHAPE = MNIST_SHAPE
 CLASSES = 10
 
 
 def create(
     *,
     dataset: str = "mnist5k",
-    training: Literal["plain", "pgd"] = "plain",
+    training: Training = "plain",
     weights: str | None = None,
     tiny: bool = False,
     seed: int = 0,
@@ -34,11 +31,15 @@ def create(
     instead. `tiny` makes a dwarf; without `weights` it has random ones from `seed`, for tests.
     Raises `UsageError` when weights are missing, changed, or another network's.
     """
-    network = seeded(seed, lambda: build(tiny=tiny))
-    if weights is not None or not tiny:
-        path = Path(weights) if weights is not None else find("small_cnn", dataset, training)
-        fill(network, load_verified(path), source=path)
-    return Classifier(network, image_shape=IMAGE_SHAPE, classes=CLASSES)
+    return trained(
+        "small_cnn",
+        build,
+        dataset=dataset,
+        training=training,
+        weights=weights,
+        tiny=tiny,
+        seed=seed,
+    )
 
 
 def build(*, tiny: bool = False) -> nn.Module:

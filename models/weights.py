@@ -12,6 +12,8 @@ import io
 import json
 import os
 import pickle
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,28 @@ def fill(module: nn.Module, state: dict[str, Tensor], *, source: Path) -> None:
 def sha256_of(path: Path) -> str:
     """sha256 of a file, in hex."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def sha256_of_tensors(tensors: Iterable[Tensor]) -> str:
+    """sha256 of the numbers of some tensors, with their shapes, in hex."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that nobody ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(part).chmod(0o644)
+        Path(part).replace(path)
+    finally:
+        Path(part).unlink(missing_ok=True)
 
 
 def _read(path: Path, sha256: str, *, mend: str) -> bytes:

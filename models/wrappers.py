@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from .errors import UsageError
 
 Bounds = tuple[float, float]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Normalise(nn.Module):
@@ -55,18 +57,22 @@ class Classifier:
 
     def __call__(self, images: Tensor, /) -> Tensor:
         """Logits (N,K) of images (N,C,H,W) float32; `UsageError` for any other shape or dtype."""
-        if images.ndim != 4 or images.shape[1:] != self.image_shape:
-            raise UsageError(
-                f"got images of shape {tuple(images.shape)}, "
-                f"wanted (N, {', '.join(map(str, self.image_shape))})"
-            )
-        if images.dtype != torch.float32:
-            raise UsageError(
-                f"got images of {images.dtype}, wanted torch.float32 in [0,1]; "
-                "bytes become that by `images.float() / 255`"
-            )
+        check_images(images, self.image_shape)
         logits: Tensor = self.module(images)
         return logits
+
+
+def check_images(images: Tensor, shape: tuple[int, int, int]) -> None:
+    """`UsageError` unless images are (N, *shape) float32."""
+    if images.ndim != 4 or images.shape[1:] != shape:
+        raise UsageError(
+            f"got images of shape {tuple(images.shape)}, wanted (N, {', '.join(map(str, shape))})"
+        )
+    if images.dtype != torch.float32:
+        raise UsageError(
+            f"got images of {images.dtype}, wanted torch.float32 in [0,1]; "
+            "bytes become that by `images.float() / 255`"
+        )
 
 
 class _Model(Protocol):
@@ -94,7 +100,7 @@ class DecisionOnly:
             return F.one_hot(logits.argmax(dim=1), logits.shape[1]).to(torch.float32)
 
 
-def seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
+def seeded(seed: int, build: Callable[[], Network]) -> Network:
     """What `build` returns when torch's generator starts from `seed`; the caller's is untouched."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -1,13 +1,16 @@
-"""The card of a checkpoint: what it is, how it was made and how good it is; JSON beside it."""
+"""The card of a checkpoint: what it is, how it was made and how good it is; JSON beside it.
+
+`Card` is that of a training, `ConvertedCard` that of weights which others trained.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from models.weights import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +33,6 @@ class Card:
     test_images: int
     """Images that both accuracies are measured on."""
     clean_accuracy: float
-    robust_accuracy: float
-    """Fraction right both before and after `robust_attack`."""
-    robust_attack: str
     parameters: int
     """Numbers in the network."""
     sha256: str
@@ -43,21 +43,39 @@ class Card:
     """Day of the training, ISO 8601."""
     seconds: float
     """CPU seconds of the training, on one thread."""
+    robust_accuracy: float | None = None
+    """Fraction right both before and after `robust_attack`; None where it was not measured."""
+    robust_attack: str | None = None
+    calibration: dict[str, Any] | None = None
+    """What was set by data after the training, for models that have such constants."""
+
+    def write(self, path: Path) -> None:
+        """As JSON to `path`, whole or not at all; without what is None."""
+        _write(asdict(self), path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertedCard:
+    """What is known of weights that others trained."""
+
+    model: str
+    source: str
+    """Where they are from."""
+    parameters: int
+    """Numbers in the network."""
+    calibration: dict[str, Any]
+    """The constants that their authors use with them."""
+    sha256: str
+    """Of the safetensors file."""
+    date: str
+    """Day of the conversion, ISO 8601."""
 
     def write(self, path: Path) -> None:
         """As JSON to `path`, whole or not at all."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
-        write_whole(path, text.encode())
+        _write(asdict(self), path)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that nobody ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(part).chmod(0o644)
-        Path(part).replace(path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+def _write(fields: dict[str, Any], path: Path) -> None:
+    stated = {key: value for key, value in fields.items() if value is not None}
+    text = json.dumps(stated, indent=2, ensure_ascii=False) + "\n"
+    write_whole(path, text.encode())

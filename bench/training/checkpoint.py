@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -12,16 +13,16 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..datasets import dataset as load_dataset
 from ..errors import UserError
-from .recipes import RECIPES, Recipe
+from .recipes import ClassifierRecipe, Recipe, VAERecipe, recipes
 
 if TYPE_CHECKING:
     from ..datasets import Dataset
 
-PARAMETERS = {"training": "plain or pgd", "epochs": "a number >= 1", "tiny": "true or false"}
+PARAMETERS = {"training": "plain, pgd or vae", "epochs": "a number >= 1", "tiny": "true or false"}
 """What `-M key=value` may set for a training, and to what."""
 
 
@@ -41,17 +42,18 @@ def train(
 ) -> Path:
     """Train `model` on `dataset`'s train split, measure it on the test split, write both files.
 
-    `params`: `training` ("plain" or "pgd"), `epochs`, `tiny` (the model's dwarf), as text or as
-    values. `out` is the safetensors file; without it the user's cache folder is written to, where
-    `models.create` finds it. `report` gets a line for every epoch. The same arguments give the
-    same weights. Returns the path of the weights; the card lies beside it as `.json`.
+    `params`: `training` ("plain", "pgd" or, for abs, "vae"), `epochs`, `tiny` (the model's dwarf),
+    as text or as values. `out` is the safetensors file; without it the user's cache
+    folder is written to, where `models.create` finds it. `report` gets a line for every epoch, or
+    class. The same arguments give the same weights. Returns the path of the weights; the card lies
+    beside it as `.json`.
 
     Raises `UserError` for an unknown name or parameter, a model that can't be trained here, a data
     set that doesn't fit it, or an `out` that is no .safetensors file.
     """
     name = model.replace("-", "_")
-    recipe, tiny = _read(params or {})
     zoo = _trainable(name)
+    recipe, tiny = _read(params or {}, name, zoo)
     target = _target(out, name, dataset, recipe.training, tiny)
     train_data, test_data = load_dataset(dataset, "train"), load_dataset(dataset, "test")
     _check_fit(name, zoo, train_data)
@@ -60,20 +62,20 @@ def train(
     import torch
     from safetensors.torch import save
 
+    from models.weights import write_whole
     from models.wrappers import seeded
 
-    from .cards import Card, write_whole
-    from .classifier import EVALUATION_ATTACK, evaluate, fit, one_thread
+    from .cards import Card
+    from .classifier import one_thread
 
     network = seeded(seed, lambda: zoo.build(tiny=tiny))
     report(f"training {name} ({recipe.training}) on {len(train_data)} images of {train_data.name}")
     with one_thread():
         start = time.process_time()
-        fit(network, train_data, recipe, seed=seed, report=report)
+        _fit(network, train_data, recipe, seed, report)
         seconds = time.process_time() - start
         network.requires_grad_(False)
-        clean, robust = evaluate(network, test_data, seed=seed)
-    report(f"accuracy {clean:.1%} clean, {robust:.1%} after {EVALUATION_ATTACK}")
+        measured = _measured(network, train_data, test_data, recipe, seed, report)
 
     state = {key: value.contiguous() for key, value in network.state_dict().items()}
     data = save(state)
@@ -89,30 +91,71 @@ def train(
         train_sha256=train_data.fingerprint(),
         test_split=test_data.split,
         test_images=len(test_data),
-        clean_accuracy=clean,
-        robust_accuracy=robust,
-        robust_attack=EVALUATION_ATTACK,
         parameters=sum(value.numel() for value in state.values()),
         sha256=hashlib.sha256(data).hexdigest(),
         torch=str(torch.__version__).partition("+")[0],
         date=datetime.now(UTC).date().isoformat(),
         seconds=round(seconds, 1),
+        **measured,
     )
     write_whole(target, data)
     card.write(target.with_suffix(".json"))
     return target
 
 
-def _read(params: Mapping[str, object]) -> tuple[Recipe, bool]:
+def _fit(
+    network: Any, data: Dataset, recipe: Recipe, seed: int, report: Callable[[str], None]
+) -> None:
+    if isinstance(recipe, VAERecipe):
+        from . import autoencoders
+
+        autoencoders.fit(network, data, recipe, seed=seed, report=report)
+    elif isinstance(recipe, ClassifierRecipe):
+        from . import classifier
+
+        classifier.fit(network, data, recipe, seed=seed, report=report)
+    else:
+        raise TypeError(f"nothing trains by a {type(recipe).__name__}")
+
+
+def _measured(
+    network: Any,
+    train_data: Dataset,
+    test_data: Dataset,
+    recipe: Recipe,
+    seed: int,
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    """The card's fields that are measured after the training."""
+    if isinstance(recipe, VAERecipe):
+        from . import autoencoders
+
+        calibration = autoencoders.calibrate(network, train_data, test_data)
+        clean = {kind: constants["accuracy"] for kind, constants in calibration.items()}
+        report(f"accuracy {clean['plain']:.1%}, with binarised images {clean['binary']:.1%}")
+        return {"clean_accuracy": clean["plain"], "calibration": calibration}
+    from .classifier import EVALUATION_ATTACK, evaluate
+
+    accuracy, robust = evaluate(network, test_data, seed=seed)
+    report(f"accuracy {accuracy:.1%} clean, {robust:.1%} after {EVALUATION_ATTACK}")
+    return {
+        "clean_accuracy": accuracy,
+        "robust_accuracy": robust,
+        "robust_attack": EVALUATION_ATTACK,
+    }
+
+
+def _read(params: Mapping[str, object], name: str, zoo: ModuleType) -> tuple[Recipe, bool]:
     for key in params:
         if key not in PARAMETERS:
             near = get_close_matches(key, PARAMETERS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(PARAMETERS)}"
             raise UserError(f"a training has no parameter {key!r}; {hint}")
-    training = str(params.get("training", "plain"))
-    if training not in RECIPES:
-        raise UserError(f"training is {training!r}; wanted {' or '.join(RECIPES)}")
-    recipe = RECIPES[training]
+    known = recipes(name)
+    training = str(params.get("training", _usual(zoo, known)))
+    if training not in known:
+        raise UserError(f"training is {training!r}; wanted {' or '.join(known)}")
+    recipe = known[training]
     if (epochs := params.get("epochs")) is not None:
         if not str(epochs).isdecimal() or int(str(epochs)) < 1:
             raise UserError(f"epochs is {epochs!r}; wanted a whole number >= 1")
@@ -121,6 +164,12 @@ def _read(params: Mapping[str, object]) -> tuple[Recipe, bool]:
     if tiny not in ("true", "false"):
         raise UserError(f"tiny is {params['tiny']!r}; wanted true or false")
     return recipe, tiny == "true"
+
+
+def _usual(zoo: ModuleType, known: Mapping[str, Recipe]) -> str:
+    """The training that the model is loaded with when none is named."""
+    parameter = inspect.signature(zoo.create).parameters.get("training")
+    return str(parameter.default) if parameter is not None else next(iter(known))
 
 
 def _trainable(name: str) -> ModuleType:

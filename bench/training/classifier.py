@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..datasets import Dataset
 from .augment import moved
 from .pgd import linf_pgd
-from .recipes import Recipe
+from .recipes import ClassifierRecipe
 
 EVALUATION_ATTACK = "PGD, Linf 0.3, 40 steps of 0.01, one random start"
 
@@ -32,7 +32,7 @@ def one_thread() -> Iterator[None]:
 def fit(
     network: nn.Module,
     data: Dataset,
-    recipe: Recipe,
+    recipe: ClassifierRecipe,
     *,
     seed: int,
     report: Callable[[str], None],
@@ -90,7 +90,7 @@ def _attacked(
     network: nn.Module,
     images: Tensor,
     labels: Tensor,
-    recipe: Recipe,
+    recipe: ClassifierRecipe,
     done: float,
     generator: torch.Generator,
 ) -> Tensor:

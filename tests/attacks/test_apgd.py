@@ -9,6 +9,8 @@ from torch import Tensor
 
 import attacks
 from attacks import Adversarials, perturb, quantise
+from attacks.projections import on_sphere
+from attacks.random import ImageRandom
 
 
 def played(model: Linear, *, epsilon: float, **parameters: object) -> Adversarials:
@@ -53,6 +55,74 @@ class Still(Linear):
     def __call__(self, asked: Tensor, /) -> Tensor:
         self.asked += len(asked)
         return torch.tensor([[1.0, 0.0, 0.0]]).repeat(len(asked), 1)
+
+
+class Bent(Linear):
+    """Two layers that never leave class 0, and a gradient that turns again and again within 0.01.
+
+    It remembers what it is asked.
+    """
+
+    def __init__(self) -> None:
+        draw = torch.Generator().manual_seed(3)
+        self.inner = torch.randn(36, 24, generator=draw)
+        self.outer = torch.randn(24, 3, generator=draw) / 4
+        self.points: list[Tensor] = []
+
+    def __call__(self, asked: Tensor, /) -> Tensor:
+        self.points.append(asked.detach().clone())
+        bent = (16 * asked.flatten(1) @ self.inner).sin() @ self.outer
+        return bent + torch.tensor([8.0, 0.0, 0.0])
+
+
+def climb_plainly(
+    model: Bent, image: Tensor, label: Tensor, radius: float, seed: int, steps: int
+) -> None:
+    """Algorithm 1 of arXiv 2003.01690 for one image (1, C, H, W), one line after the other."""
+    momentum, rho = 0.75, 0.75
+
+    def ask(point: Tensor) -> tuple[float, Tensor, Tensor]:
+        asked = point.clone().requires_grad_()
+        value = torch.nn.functional.cross_entropy(model(asked).double(), label)
+        return value.item(), torch.autograd.grad(value, asked)[0], point
+
+    def within(point: Tensor) -> Tensor:
+        return point.clamp(image - radius, image + radius).clamp(0, 1)
+
+    everyone, random = torch.tensor([0]), ImageRandom.of(seed, ["it"])
+    noise = on_sphere("linf", everyone, image.shape[1:], torch.tensor([radius]), random)
+    before = (image + noise).clamp(0, 1)
+    best = value, gradient, now = ask(before)
+    checked, step, rises, reduced, since, period = value, 2 * radius, 0, True, 0, int(0.22 * steps)
+    for k in range(steps):
+        share = momentum if k else 1.0
+        stepped = within(now + step * gradient.sign())
+        moved = within(now + share * (stepped - now) + (1 - share) * (now - before))
+        before, last = now, value
+        value, gradient, now = ask(moved)
+        rises += value > last
+        best = max(best, (value, gradient, now), key=lambda found: found[0])
+        since += 1
+        if since == period:
+            reduced = rises <= rho * period or (not reduced and best[0] <= checked)
+            checked, rises, since = best[0], 0, 0
+            period = max(period - int(0.03 * steps), int(0.06 * steps))
+            if reduced:
+                step /= 2
+                value, gradient, now = best
+
+
+def test_it_asks_the_points_of_the_paper_s_algorithm_one_after_the_other() -> None:
+    batch, label, attack, same = images(), torch.tensor([0]), attacks.create("apgd"), 0
+    for row in range(len(batch)):
+        image, model, plain = batch[[row]], Bent(), Bent()
+        perturb(attack, model, image, label, epsilon=0.01, seed=row, ids=["it"])
+        climb_plainly(plain, image, label, 0.01, row, 100)
+        assert len(plain.points) == 101
+        # The first and the last that ours asks are the judge's.
+        same += torch.allclose(torch.cat(model.points[1:-1]), torch.cat(plain.points), atol=1e-6)
+    # A gradient that is 0 but for rounding has either sign: late in a run, an image may part.
+    assert same >= 9
 
 
 def test_cross_entropy_is_climbed_on_a_model_that_is_sure() -> None:

@@ -104,6 +104,34 @@ def test_the_l2_phase_ends_at_the_edge_of_every_pixel() -> None:
     assert (flat[:, [5, 30]] < 0.75 + PROBE).all()
 
 
+def test_after_the_l2_phase_no_pixel_can_be_shrunk_by_a_probe() -> None:
+    model, batch = Linear(), images()
+    labels = model(batch).argmax(1)
+    result = perturb(attacks.create("pointwise", norm="l2"), model, batch, labels)
+    fewest = perturb(attacks.create("pointwise"), model, batch, labels)
+    assert (result.images - batch).square().sum() < (fewest.images - batch).square().sum()
+    for clean, found, label in zip(batch, result.images, labels, strict=True):
+        change = (found - clean).flatten()
+        for pixel in change.nonzero().flatten().tolist():
+            less = change.clone()
+            less[pixel] *= 1 - PROBE / max(PROBE, abs(float(change[pixel])))
+            shrunk = clean + less.view(clean.shape)
+            assert model(shrunk.unsqueeze(0)).argmax(1) == label
+
+
+def test_a_pixel_that_is_stuck_is_probed_once_when_nothing_has_changed_since() -> None:
+    class Full(Linear):
+        def __call__(self, asked: torch.Tensor, /) -> torch.Tensor:
+            self.asked += len(asked)
+            fooled = (asked.flatten(1)[:, 4:12] == 1).all(1)
+            return torch.stack([~fooled, fooled], dim=1).float()
+
+    start = Given(WHITE)
+    fewest = perturb(Pointwise(start=start), Full(), images(), ZEROS)
+    result = perturb(Pointwise(norm="l2", start=start), Full(), images(), ZEROS)
+    assert (result.queries - fewest.queries).tolist() == [8] * 12
+
+
 def test_more_restarts_are_never_worse_and_a_radius_stops_early() -> None:
     model, batch = Linear(), images()
     labels = model(batch).argmax(1)

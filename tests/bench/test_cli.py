@@ -163,6 +163,8 @@ def test_what_was_played_before_comes_from_the_cache_and_says_so(tiltyard: Comma
         (("play", "--model", "small_cnn", "--attack", "boundary", "--out", "/proc/nowhere"),
          "can't use /proc/nowhere"),
         (("train", "no_such_model", "--dataset", "mnist5k"), "no_such_model"),
+        (("convert", "small_cnn", ".", "--out", "w.safetensors"), "can be converted; abs has"),
+        (("convert", "abs", "none", "--out", "w.safetensors"), "wanted a folder with ABS_0.net"),
     ],
 )  # fmt: skip
 def test_the_users_mistake_is_one_line_and_exit_code_2(
@@ -188,6 +190,28 @@ def test_list_names_every_plug_in_and_its_parameters(tiltyard: Command) -> None:
     assert "steps" in found["boundary"]["parameters"]
     for kind in ("models", "datasets", "tracks"):
         assert tiltyard("list", kind).returncode == 0
+
+
+def test_published_weights_are_converted_and_play(
+    inside: Callable[..., str], tmp_path: Path
+) -> None:
+    import torch
+
+    from models.abs_vae.network import VAE
+
+    (tmp_path / "exp").mkdir()
+    for label in range(10):
+        state = {name.capitalize(): tensor for name, tensor in VAE().state_dict().items()}
+        torch.save(state, tmp_path / "exp" / f"ABS_{label}.net")
+
+    printed = inside("convert", "abs", "exp", "--out", "abs.safetensors")
+
+    assert printed.splitlines()[0] == "abs.safetensors"
+    assert json.loads((tmp_path / "abs.json").read_text())["source"].startswith("exp: ")
+    model = "abs:weights=abs.safetensors,samples=4"
+    played = inside("play", "--model", model, "--attack", "gaussian_noise", "-A", "directions=1",
+                    "--images", "1", "--no-checks", "--json")  # fmt: skip
+    assert json.loads(played)["score"]["n"] == 1
 
 
 def test_help_imports_neither_torch_nor_numpy(tiltyard: Command) -> None:

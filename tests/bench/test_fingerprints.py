@@ -17,6 +17,7 @@ import models
 from bench import fingerprints
 from bench.fingerprints import NoFingerprint, fingerprint
 from bench.plugins import load_attack, load_model
+from models import small_cnn
 
 FILE = '''"""A model of one's own."""
 import numpy as np
@@ -48,7 +49,7 @@ def test_the_same_model_loaded_twice_is_the_same_and_other_weights_are_not() -> 
 
 
 def test_one_bit_of_one_weight_tells() -> None:
-    model = models.create("small_cnn", tiny=True)
+    model = small_cnn.create(tiny=True)
     before = of(model)
     weight: torch.Tensor = next(model.module.parameters())
     with torch.no_grad():

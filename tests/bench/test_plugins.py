@@ -3,10 +3,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import bench
 from attacks import Attack
 from bench import plugins
 from bench.errors import UserError
@@ -205,3 +207,50 @@ def test_numbers_are_given_with_a_plus_between_them() -> None:
 def test_a_mistake_in_an_inner_specification_is_named(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         plugins.load_attack(text, dataset="mnist5k")
+
+
+NEIGHBOUR = """
+from models.types import References
+class Model:
+    bounds = (0.0, 1.0)
+    def __init__(self, references): self.references = references
+    def __call__(self, images): return images.flatten(1)[:, :10]
+def create(*, references: References): return Model(references)
+"""
+
+
+def test_labelled_images_that_a_model_asks_for_are_the_training_split_of_what_is_played(
+    tmp_path: Path,
+) -> None:
+    model: Any = plugins.load_model(written(tmp_path, NEIGHBOUR), dataset="digits")
+    train = bench.dataset("digits", "train")
+    assert torch.equal(model.references.images, train.images)
+    assert torch.equal(model.references.labels, train.targets)
+
+
+def test_another_data_sets_training_split_is_taken_by_its_name(tmp_path: Path) -> None:
+    spec = written(tmp_path, NEIGHBOUR) + ":references=digits"
+    model: Any = plugins.load_model(spec, dataset="mnist5k")
+    assert torch.equal(model.references.images, bench.dataset("digits", "train").images)
+
+
+def test_the_nearest_neighbour_plays_with_the_data_sets_images() -> None:
+    model = plugins.load_model("nearest_neighbour", dataset="digits")
+    train = bench.dataset("digits", "train").take(20)
+    assert torch.equal(model(train.images).argmax(1), train.targets)
+
+
+def test_references_of_a_data_set_that_is_not_there_are_the_users_mistake() -> None:
+    with pytest.raises(UserError, match="did you mean 'digits'"):
+        plugins.load_model("nearest_neighbour:references=digit", dataset="mnist5k")
+
+
+def test_without_a_data_set_the_references_are_asked_for() -> None:
+    with pytest.raises(UserError, match="add references=NAME of a data set"):
+        plugins.load_model("nearest_neighbour")
+
+
+def test_a_listing_shows_what_a_model_of_references_takes() -> None:
+    found = {plugin.name: plugin for plugin in plugins.plugins("models")}
+    assert found["nearest_neighbour"].parameters == {"references": "References"}
+    assert found["abs"].parameters["inference"] == "Literal['full', 'fast', 'public'] = 'full'"

@@ -17,12 +17,12 @@ from bench import training
 from bench.datasets.types import Dataset
 from bench.errors import UserError
 from bench.training.augment import moved
-from bench.training.cards import Card, write_whole
+from bench.training.cards import Card
 from bench.training.classifier import evaluate, fit, one_thread
 from bench.training.pgd import linf_pgd
 from bench.training.recipes import PGD, PLAIN, RECIPES
 from models import small_cnn
-from models.weights import card, load_verified, sha256_of
+from models.weights import card, load_verified, sha256_of, write_whole
 from models.wrappers import seeded
 
 
@@ -77,7 +77,9 @@ def test_the_card_says_how_it_was_made_and_what_came_out(trained: tuple[Path, li
     assert made.recipe["epsilon"] == 0
     assert made.train_sha256 == bench.dataset("mnist5k", "train").fingerprint()
     assert (made.train_images, made.test_images) == (4000, 1000)
+    assert made.robust_accuracy is not None
     assert 0.0 <= made.robust_accuracy <= made.clean_accuracy <= 1.0
+    assert made.calibration is None
     assert made.sha256 == sha256_of(path)
     assert made.parameters == sum(t.numel() for t in load_verified(path).values())
     assert made.seconds > 0

@@ -38,7 +38,7 @@ def test_it_recognises_the_challenges_images() -> None:
 
 @needs_weights
 def test_gradients_reach_the_images_and_not_the_parameters() -> None:
-    model = models.create("efficientnet_lite0", resolution=64)
+    model = efficientnet_lite0.create(resolution=64)
     images = torch.rand(2, 3, 64, 64, requires_grad=True)
 
     logits = model(images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,14 +12,23 @@ import models
 
 
 def test_every_model_file_is_in_the_list_of_names() -> None:
-    assert {"small_cnn", "efficientnet_lite0"} <= set(models.names())
-    assert not {"wrappers", "weights", "errors"} & set(models.names())
+    assert {"small_cnn", "efficientnet_lite0", "abs", "madry_cnn"} <= set(models.names())
+    helpers = {"wrappers", "weights", "errors", "types", "trained", "elu_network", "abs_vae"}
+    assert not helpers & set(models.names())
+
+
+def test_every_model_has_a_heading_in_the_documents() -> None:
+    page = (Path(models.__file__).parent.parent / "docs" / "zoo.md").read_text()
+    for name in models.names():
+        assert f"\n## {name}\n" in page
 
 
 def test_a_misspelt_model_names_the_near_one() -> None:
     with pytest.raises(models.UsageError, match=r"no model 'smal_cnn'; did you mean 'small_cnn'"):
         models.create("smal_cnn")
-    with pytest.raises(models.UsageError, match=r"there are efficientnet_lite0, .*small_cnn"):
+    with pytest.raises(
+        models.UsageError, match=r"there are abs, .*efficientnet_lite0, .*small_cnn"
+    ):
         models.create("zzz")
 
 

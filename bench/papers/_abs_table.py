@@ -1,0 +1,171 @@
+"""Plays the table of 1805.09190: every attack against every model, in processes side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..score import median_interval, robust_count
+from ._abs_suite import COLUMNS, NORMS, ROWS, THRESHOLD, Column, specification
+from .types import Report
+
+if TYPE_CHECKING:
+    from ..datasets import Dataset
+    from ..runs import Run
+
+BATCH = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Distances of every image for every cell that was played.
+
+    Attributes:
+        distances: (column name, norm) -> row name -> (N,), 0 for clean errors, inf for failures.
+        runs: (column name, norm) -> row name -> the folder of facts.
+    """
+
+    distances: dict[tuple[str, str], dict[str, NDArray[np.float64]]]
+    runs: dict[tuple[str, str], dict[str, Run]]
+
+    def least(self, column: str, norm: str) -> NDArray[np.float64]:
+        """The smallest distance over all attacks for each image, (N,)."""
+        every: NDArray[np.float64] = np.stack(list(self.distances[column, norm].values()))
+        return np.asarray(every.min(axis=0))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Every row of one norm against one model: what a process does at a time."""
+
+    column: str
+    norm: Literal["l2", "linf", "l0"]
+    model: str
+    rows: tuple[str, ...]
+    attacks: tuple[str, ...]
+    dataset: str
+    images: int
+    seed: int
+    folder: Path
+
+
+def play_table(folder: Path, data: Dataset, seed: int, processes: int, report: Report) -> Table:
+    images = len(data)
+    jobs = [
+        _job(column, norm, data.name, images, seed, folder / f"{images}-images")
+        for column in reversed(COLUMNS)  # the slow ones first
+        for norm in NORMS
+    ]
+    done: dict[tuple[str, str], dict[str, Run]] = {}
+    for job, folders in _all_done(jobs, processes):
+        done[job.column, job.norm] = _loaded(job, folders)
+        report(f"{len(done)} of {len(jobs)}: {job.column} in {job.norm}, {len(job.rows)} attacks")
+    place = {image_id: index for index, image_id in enumerate(data.ids)}
+    distances = {
+        key: {
+            row: np.array(
+                [o.distance for o in sorted(run.outcomes, key=lambda o: place[o.image_id])]
+            )
+            for row, run in runs.items()
+        }
+        for key, runs in done.items()
+    }
+    return Table(distances=distances, runs=done)
+
+
+def _job(
+    column: Column,
+    norm: Literal["l2", "linf", "l0"],
+    dataset: str,
+    images: int,
+    seed: int,
+    folder: Path,
+) -> _Job:
+    cells = [
+        (row.name, attack)
+        for row in ROWS
+        if row.norm == norm and (attack := specification(row, column)) is not None
+    ]
+    return _Job(
+        column.name,
+        norm,
+        column.model,
+        tuple(name for name, _ in cells),
+        tuple(attack for _, attack in cells),
+        dataset,
+        images,
+        seed,
+        folder / f"{column.name.lower().replace(' ', '-').replace('.', '')}-{norm}",
+    )
+
+
+def _all_done(jobs: Sequence[_Job], processes: int) -> Iterable[tuple[_Job, list[Path]]]:
+    """Each job with its run folders, as they end."""
+    if processes == 1:
+        for job in jobs:
+            yield job, _do(job)
+        return
+    # A forked child would inherit torch's threads in an unknown state.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        pending = {pool.submit(_do, job): job for job in jobs}
+        for future in as_completed(pending):
+            yield pending[future], future.result()
+
+
+def _do(job: _Job) -> list[Path]:
+    """Play a job on one thread; the folders of its runs, in the order of its attacks."""
+    import torch
+
+    from ..playing import Plan, play_matrix
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    plan = Plan(
+        models=(job.model,),
+        attacks=job.attacks,
+        model_parameters={},
+        attack_parameters={},
+        dataset=job.dataset,
+        split="test",
+        images=job.images,
+        norm=job.norm,
+        epsilon=None,
+        max_queries=None,
+        targeted=False,
+        quantised=False,
+        seed=job.seed,
+        batch_size=BATCH,
+        checks=False,
+    )
+    try:
+        played = play_matrix(plan, job.folder, resume=True, watch=_unwatched)
+        return [run.folder for run, _ in played]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _unwatched(title: str, total: int, outcomes: Iterable[Any]) -> Iterable[Any]:
+    return outcomes
+
+
+def _loaded(job: _Job, folders: Sequence[Path]) -> dict[str, Run]:
+    from ..runs import Run
+
+    return {name: Run.load(folder) for name, folder in zip(job.rows, folders, strict=True)}
+
+
+def median(values: NDArray[np.float64]) -> tuple[float, tuple[float, float]]:
+    """The median of distances (N,) and its 95 % interval."""
+    return float(np.median(values)), median_interval(values)
+
+
+def accuracy(values: NDArray[np.float64], norm: str) -> float:
+    """The share of distances (N,) beyond the paper's threshold."""
+    return robust_count(values, THRESHOLD[norm]) / len(values)
