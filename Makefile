@@ -1,5 +1,6 @@
 # make demo   sets everything up, plays the example submissions against the zoo, shows the board
 # make test   sets everything up and passes every check
+# make reproduce   runs the experiments of the papers, one after another (half an hour or more)
 # Both work on a fresh machine with Python 3.11 or newer; Docker is used where there is one.
 
 PYTHON ?= python3
@@ -7,12 +8,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint types layers unit base-image clean
+.PHONY: demo test reproduce lint types layers unit base-image clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
 
 test: lint types layers unit
+
+# A claim that does not hold (exit code 1) is a result, not a failure of the command.
+reproduce: $(VENV)/.installed
+	$(BIN)/tiltyard reproduce 1805.09190 || test $$? -eq 1
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -140,7 +140,7 @@ def distal_blocks(
         (
             f"{name}, {100 * recognised[name]:.0f} %",
             tuple(
-                _picture(image.numpy(), f"{float(sure):.2f}")
+                _picture(image.permute(1, 2, 0).numpy(), f"{float(sure):.2f}")
                 for image, sure in zip(found.images, found.confidence, strict=True)
             ),
         )
@@ -165,7 +165,7 @@ def perceptual_blocks(table: Table, data: Dataset) -> list[Block]:
     columns = tuple(data.class_names[int(data.labels[k])] for k in chosen)
     clean = (
         "Original",
-        tuple(_picture(data.images[k].numpy(), columns[i]) for i, k in enumerate(chosen)),
+        tuple(_picture(data.pixels[k], columns[i]) for i, k in enumerate(chosen)),
     )
     blocks: list[Block] = [
         Heading("The smallest adversarials"),

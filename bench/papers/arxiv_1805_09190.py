@@ -55,6 +55,14 @@ class AnalysisBySynthesisPaper:
         self, folder: Path, *, scale: Scale, processes: int, report: Report
     ) -> Reproduction:
         """See `bench.papers.types.Paper.reproduce`."""
+        from ..training.classifier import one_thread
+
+        with one_thread():  # the networks are small: a second thread would only wait
+            return self._reproduce(folder, scale, processes, report)
+
+    def _reproduce(
+        self, folder: Path, scale: Scale, processes: int, report: Report
+    ) -> Reproduction:
         from .. import plugins
         from ..datasets import dataset
 

@@ -75,9 +75,16 @@ def train(
         _fit(network, train_data, recipe, seed, report)
         seconds = time.process_time() - start
         network.requires_grad_(False)
+        kept = getattr(torch, recipe.stored)
+        for value in network.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(value.to(kept))
         measured = _measured(network, train_data, test_data, recipe, seed, report)
 
-    state = {key: value.contiguous() for key, value in network.state_dict().items()}
+    state = {
+        key: value.to(kept if value.is_floating_point() else value.dtype).contiguous()
+        for key, value in network.state_dict().items()
+    }
     data = save(state)
     card = Card(
         model=name,

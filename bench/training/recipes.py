@@ -25,6 +25,8 @@ class Recipe:
     """Images are sheared by up to this fraction of their height."""
     shift: float = 2.0
     """Images are moved by up to this many pixels along each axis."""
+    stored: Literal["float32", "float16"] = "float32"
+    """Weights are rounded to this before anything is measured, and kept so on disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,7 @@ OWN_RECIPES: dict[str, dict[str, Recipe]] = {
         name: {"plain": replace(PLAIN, epochs=12), "pgd": PGD}
         for name in ("vanilla_cnn", "binary_cnn", "transfer_cnn")
     },
-    "madry_cnn": {"plain": PLAIN, "pgd": replace(PGD, epochs=40)},
+    "madry_cnn": {"plain": PLAIN, "pgd": replace(PGD, epochs=40, stored="float16")},
 }
 """Of models that differ from that."""
 
