@@ -125,7 +125,7 @@ class Towards:
 def test_a_distal_image_reaches_its_class_and_the_confidence_asked() -> None:
     noise = torch.full((3, 1, 2, 2), 0.1)
     bright = torch.zeros(30, 1, 2, 2)
-    bright.view(30, 4)[torch.arange(30), torch.arange(30) % 3] = 1.0
+    bright.view(30, 4)[torch.arange(30), torch.arange(30) % 3] = 0.8
     sure = Sure.on(Towards(), bright)
     found = distal(sure, noise)
     assert (found.confidence >= _abs_distal.CONFIDENCE).all()
@@ -159,6 +159,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reproduction, Path]:
         patch.setattr(_abs_table, "ROWS", few)
         patch.setattr("bench.papers._abs_page.ROWS", few)
         patch.setattr(_abs_distal, "STEPS", 3)
+        patch.setattr(arxiv_1805_09190, "CLEAN_BATCH", 40)
         paper = arxiv_1805_09190.create(images=10, clean=20)
         made = paper.reproduce(folder, scale="laptop", processes=1, report=lambda line: None)
     return made, folder
