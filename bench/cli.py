@@ -366,7 +366,7 @@ def reproduce(
 
     found = load_paper(paper)
     scale: Literal["laptop", "full"] = "full" if full else "laptop"
-    folder = out or Path("reproductions") / f"{paper.lower().removeprefix('arxiv:')}-{scale}"
+    folder = out or Path("reproductions") / f"{found.arxiv}-{scale}"
     done = found.reproduce(
         folder,
         scale=scale,
@@ -380,9 +380,13 @@ def reproduce(
         print_table(
             ["claim", "holds", "published", "measured"],
             [
-                [claim.claim, "yes" if claim.holds else "no", claim.published or "", told]
+                [
+                    claim.claim,
+                    "yes" if claim.holds else "no",
+                    claim.published or "",
+                    reproduction.measured(claim),
+                ]
                 for claim in done.claims
-                for told in [reproduction.measured(claim)]
             ],
             title=f"{done.title} (arXiv {done.paper}, {done.scale} scale)",
         )

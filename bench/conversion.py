@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -27,21 +25,17 @@ def convert(model: str, folder: Path, out: Path) -> Path:
     if out.suffix != ".safetensors":
         raise UserError(f"--out is {out}; wanted a file that ends in .safetensors")
 
-    from safetensors.torch import save
-
     from models.weights import write_whole
 
-    from .training.cards import ConvertedCard
+    from .training.cards import ConvertedCard, packed
 
     state, calibration = zoo.convert(folder)
-    data = save({key: value.contiguous() for key, value in state.items()})
+    data, facts = packed(state)
     card = ConvertedCard(
         model=name,
         source=f"{folder.resolve().name}: weights as their authors publish them",
-        parameters=sum(value.numel() for value in state.values()),
         calibration=calibration,
-        sha256=hashlib.sha256(data).hexdigest(),
-        date=datetime.now(UTC).date().isoformat(),
+        **facts,
     )
     try:
         write_whole(out, data)

@@ -203,11 +203,7 @@ def load_paper(name: str) -> Paper:
     Raises:
         UserError: unknown id, with the near ones.
     """
-    asked = name.lower().removeprefix("arxiv:").strip()
-    if asked not in [plugin.name for plugin in plugins("papers")]:
-        raise unknown_name("papers", name)
-    module = importlib.import_module(f"{_PACKAGES['papers']}.{PAPER}{asked.replace('.', '_')}")
-    paper: Paper = module.create()
+    paper: Paper = _load("papers", Spec(name.lower().removeprefix("arxiv:"), None, {}), {})[0]
     return paper
 
 
@@ -248,26 +244,12 @@ def _load(kind: Kind, spec: str | Spec, defaults: Mapping[str, Any]) -> tuple[An
     for key, value in defaults.items():
         if key in signature.parameters:
             values.setdefault(key, value)
-    for key in _references(create):
-        if key in values:
-            continue
-        if "dataset" in defaults:
-            values[key] = _training_split(str(defaults["dataset"]))
-        elif signature.parameters[key].default is inspect.Parameter.empty:
-            raise UserError(f"{parsed.name} needs labelled images; add {key}=NAME of a data set")
     usage_errors = _usage_errors()
     try:
         return create(*arguments, **values), parsed
     except usage_errors as error:
         text = str(error)
         raise UserError(text if text.startswith(parsed.name) else f"{parsed}: {text}") from error
-
-
-def _references(create: Callable[..., Any]) -> list[str]:
-    """The parameters that take labelled images."""
-    from models.types import References
-
-    return [key for key, hint in typing.get_type_hints(create).items() if hint is References]
 
 
 def _training_split(dataset: str) -> References:
@@ -290,6 +272,8 @@ def _create_of(kind: Kind, spec: Spec) -> Callable[..., Any]:
     if spec.name.endswith(".py") or "/" in spec.name:
         return _create_in_file(Path(spec.name))
     stem = spec.name.replace("-", "_")
+    if kind == "papers":
+        stem = PAPER + spec.name.replace(".", "_")
     folder = _folder(kind)
     if not any(_plugin(kind, folder / name) for name in (f"{stem}.py", stem)):
         raise unknown_name(kind, spec.name)
@@ -330,7 +314,12 @@ def _values(
     signature: inspect.Signature,
     defaults: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The specification's parameters, read by the annotations of `create`."""
+    """The specification's parameters, read by the annotations of `create`.
+
+    References that it doesn't name are the training split of the data set that is played.
+    """
+    from models.types import References
+
     known = [p for p in signature.parameters.values() if p.kind is not p.POSITIONAL_ONLY]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in known)
     names = [p.name for p in known if p.kind is not p.VAR_KEYWORD]
@@ -347,6 +336,11 @@ def _values(
             raise UserError(
                 f"{spec.name} has no parameter {key!r}; {hint}it has: {', '.join(names) or 'none'}"
             )
+    for key in [key for key, hint in hints.items() if hint is References and key not in values]:
+        if "dataset" in defaults:
+            values[key] = _training_split(str(defaults["dataset"]))
+        elif signature.parameters[key].default is inspect.Parameter.empty:
+            raise UserError(f"{spec.name} needs labelled images; add {key}=NAME of a data set")
     return values
 
 

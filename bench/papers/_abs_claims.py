@@ -17,6 +17,8 @@ REMEMBERED = "table 1, as remembered, not verified"
 
 PUBLISHED_CERTIFICATE = 0.690
 
+_NAMED = {column.name: column for column in COLUMNS}
+
 
 def clean_claims(clean: dict[str, float], images: int) -> list[Claim]:
     count = round(clean["ABS"] * images)
@@ -39,13 +41,12 @@ def _percent(interval: tuple[float, float]) -> tuple[float, float]:
 
 def _ordering(table: Table, norm: str, *, name: str, claim: str, order: Sequence[str]) -> Claim:
     """A claim that accuracy at the threshold falls along `order`."""
-    named = {column.name: column for column in COLUMNS}
     found = [accuracy(table.least(name, norm), norm) for name in order]
     images = len(table.least(order[0], norm))
     return Claim(
         id=name,
         claim=claim,
-        published=" > ".join(f"{name} {named[name].published[norm][1]} %" for name in order)
+        published=" > ".join(f"{name} {_NAMED[name].published[norm][1]} %" for name in order)
         + f"; {REMEMBERED}",
         measured=", ".join(
             f"{name} {100 * share:.0f} %" for name, share in zip(order, found, strict=True)
@@ -58,15 +59,14 @@ def _ordering(table: Table, norm: str, *, name: str, claim: str, order: Sequence
 
 def _above(table: Table, norm: str, first: str, second: str, *, name: str, claim: str) -> Claim:
     """A claim that the median distance of `first` is larger, with intervals that don't overlap."""
-    named = {column.name: column for column in COLUMNS}
     one, other = table.least(first, norm), table.least(second, norm)
     found, interval = median(one)
     second_median, second_interval = median(other)
     return Claim(
         id=name,
         claim=claim,
-        published=f"{named[first].published[norm][0]:g} against "
-        f"{named[second].published[norm][0]:g}; {REMEMBERED}",
+        published=f"{_NAMED[first].published[norm][0]:g} against "
+        f"{_NAMED[second].published[norm][0]:g}; {REMEMBERED}",
         measured=f"{found:.3g} [{interval[0]:.3g}, {interval[1]:.3g}] against "
         f"{second_median:.3g} [{second_interval[0]:.3g}, {second_interval[1]:.3g}]",
         holds=interval[0] > second_interval[1],

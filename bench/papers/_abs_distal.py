@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from attacks import Model
 from models.abs_vae.confidence import floor_for, modified_softmax
 
 CONFIDENCE = 0.9
@@ -24,14 +24,6 @@ MOMENTUM = 0.9
 SCALES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 """Of the logits: the first under which the median confidence passes 0.9 with room to spare."""
 ROOM = 0.95
-
-
-class Model(Protocol):
-    """A differentiable classifier."""
-
-    def __call__(self, images: Tensor, /) -> Tensor:
-        """Logits (N, K) of images (N, C, H, W)."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..reports.blocks import Block, Chart, Heading, Paragraph, Pictures
+from ..reports.blocks import Table as TableBlock
+from ..reports.charts import accuracy_chart, norm_name
+from ..reports.components import Picture, accuracy_table, distance
+from ..reports.curves import Curve
+from ..reports.images import data_uri, to_pixels
 from ..score import accuracy_curve
 from ._abs_suite import COLUMNS, NORMS, ROWS, THRESHOLD
 from ._abs_table import Table, accuracy, median
 
 if TYPE_CHECKING:
     from ..datasets import Dataset
-    from ..reports.blocks import Block
     from ..runs import Run
     from ._abs_distal import Distal
 
@@ -22,10 +27,6 @@ if TYPE_CHECKING:
 def table_blocks(
     table: Table, clean: dict[str, float], images: int, clean_images: int
 ) -> list[Block]:
-    from ..reports.blocks import Heading, Paragraph
-    from ..reports.blocks import Table as TableBlock
-    from ..reports.components import distance
-
     names = tuple(column.name for column in COLUMNS)
 
     def cell(values: NDArray[np.float64] | None, norm: str) -> str:
@@ -63,7 +64,7 @@ def table_blocks(
             "Published, all",
             tuple(f"{c.published[norm][0]:g} / {c.published[norm][1]} %" for c in COLUMNS),
         )
-        caption = f"{_norm_name(norm)}: median / accuracy at {THRESHOLD[norm]:g}"
+        caption = f"{norm_name(norm)}: median / accuracy at {THRESHOLD[norm]:g}"
         blocks.append(
             TableBlock(caption, "Attack", names, (*rows, every, low_high, published), (len(rows),))
         )
@@ -81,41 +82,28 @@ def table_blocks(
     return blocks
 
 
-def _norm_name(norm: str) -> str:
-    from ..reports.charts import norm_name
-
-    return norm_name(norm)
-
-
 def curve_blocks(table: Table) -> list[Block]:
-    from ..reports import charts, components
-    from ..reports.blocks import Chart, Heading
-    from ..reports.curves import Curve
-
     blocks: list[Block] = [Heading("Accuracy against distance")]
     for norm in NORMS:
         curves = tuple(
             Curve(column.name, tuple(accuracy_curve(table.least(column.name, norm))))
             for column in COLUMNS
         )
-        rows = tuple((head, tuple(cells)) for head, cells in components.accuracy_table(curves))
         blocks.append(
             Chart(
-                f"Accuracy against {_norm_name(norm)} distance",
-                charts.accuracy_chart(curves, norm),
+                f"Accuracy against {norm_name(norm)} distance",
+                accuracy_chart(curves, norm),
                 f"Minimum over all attacks. The paper's threshold is {THRESHOLD[norm]:g}; where a "
                 "threshold lies decides who leads, so that the whole curve is shown.",
                 "epsilon",
                 tuple(curve.name for curve in curves),
-                rows,
+                accuracy_table(curves),
             )
         )
     return blocks
 
 
 def certificate_blocks(bounds: NDArray[np.float64], table: Table) -> list[Block]:
-    from ..reports.blocks import Heading, Paragraph
-
     least = table.least("ABS", "l2")
     attacked = np.isfinite(least) & (least > 0)
     share = float(np.median(bounds[attacked] / least[attacked])) if attacked.any() else 0.0
@@ -134,8 +122,6 @@ def certificate_blocks(bounds: NDArray[np.float64], table: Table) -> list[Block]
 def distal_blocks(
     distals: dict[str, Distal], recognised: dict[str, float], names: Sequence[str]
 ) -> list[Block]:
-    from ..reports.blocks import Heading, Paragraph, Pictures
-
     rows = tuple(
         (
             f"{name}, {100 * recognised[name]:.0f} %",
@@ -159,8 +145,6 @@ def distal_blocks(
 
 
 def perceptual_blocks(table: Table, data: Dataset) -> list[Block]:
-    from ..reports.blocks import Heading, Paragraph, Pictures
-
     chosen = _one_of_each(data)
     columns = tuple(data.class_names[int(data.labels[k])] for k in chosen)
     clean = (
@@ -182,7 +166,7 @@ def perceptual_blocks(table: Table, data: Dataset) -> list[Block]:
             )
             for column in COLUMNS
         )
-        blocks.append(Pictures(f"Smallest in {_norm_name(norm)}", columns, (clean, *rows)))
+        blocks.append(Pictures(f"Smallest in {norm_name(norm)}", columns, (clean, *rows)))
     return blocks
 
 
@@ -193,10 +177,8 @@ def _one_of_each(data: Dataset) -> list[int]:
     return [first[label] for label in sorted(first)]
 
 
-def _nearest(runs: Iterable[Run], index: int, data: Dataset) -> Any:
+def _nearest(runs: Iterable[Run], index: int, data: Dataset) -> Picture | None:
     """The picture of the nearest adversarial of an image, or None."""
-    from ..reports.components import distance
-
     best = None
     for run in runs:
         outcome = next(o for o in run.outcomes if o.image_id == data.ids[index])
@@ -211,8 +193,5 @@ def _nearest(runs: Iterable[Run], index: int, data: Dataset) -> Any:
     return _picture(run.adversarial(outcome), f"{label}, {distance(outcome.distance)}")
 
 
-def _picture(image: NDArray[Any], label: str) -> Any:
-    from ..reports.components import Picture
-    from ..reports.images import data_uri, to_pixels
-
+def _picture(image: NDArray[Any], label: str) -> Picture:
     return Picture(data_uri(to_pixels(image)), label)

@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-NORMS: tuple[Literal["l2", "linf", "l0"], ...] = ("l2", "linf", "l0")
+from attacks.types import Norm
+
+NORMS: tuple[Norm, ...] = ("l2", "linf", "l0")
 
 THRESHOLD = {"l2": 1.5, "linf": 0.3, "l0": 12.0}
 """At which the paper quotes accuracy."""
@@ -104,7 +106,7 @@ class Row:
     """
 
     name: str
-    norm: Literal["l2", "linf", "l0"]
+    norm: Norm
     attack: str
     where: Literal["draft", "line", "model", "generative"] = "model"
 

@@ -7,10 +7,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from attacks.types import Norm
 
 from ..score import median_interval, robust_count
 from ._abs_suite import COLUMNS, NORMS, ROWS, THRESHOLD, Column, specification
@@ -46,7 +48,7 @@ class _Job:
     """Every row of one norm against one model: what a process does at a time."""
 
     column: str
-    norm: Literal["l2", "linf", "l0"]
+    norm: Norm
     model: str
     rows: tuple[str, ...]
     attacks: tuple[str, ...]
@@ -82,7 +84,7 @@ def play_table(folder: Path, data: Dataset, seed: int, processes: int, report: R
 
 def _job(
     column: Column,
-    norm: Literal["l2", "linf", "l0"],
+    norm: Norm,
     dataset: str,
     images: int,
     seed: int,
@@ -121,12 +123,9 @@ def _all_done(jobs: Sequence[_Job], processes: int) -> Iterable[tuple[_Job, list
 
 def _do(job: _Job) -> list[Path]:
     """Play a job on one thread; the folders of its runs, in the order of its attacks."""
-    import torch
-
     from ..playing import Plan, play_matrix
+    from ..training.classifier import one_thread
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     plan = Plan(
         models=(job.model,),
         attacks=job.attacks,
@@ -144,15 +143,11 @@ def _do(job: _Job) -> list[Path]:
         batch_size=BATCH,
         checks=False,
     )
-    try:
-        played = play_matrix(plan, job.folder, resume=True, watch=_unwatched)
+    with one_thread():
+        played = play_matrix(
+            plan, job.folder, resume=True, watch=lambda title, total, outcomes: outcomes
+        )
         return [run.folder for run, _ in played]
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _unwatched(title: str, total: int, outcomes: Iterable[Any]) -> Iterable[Any]:
-    return outcomes
 
 
 def _loaded(job: _Job, folders: Sequence[Path]) -> dict[str, Run]:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ..datasets import Dataset
     from ._abs_distal import Distal
 
-ARXIV = "1805.09190"
-
 DATASETS: dict[Scale, str] = {"laptop": "mnist5k", "full": "mnist"}
 IMAGES: dict[Scale, int] = {"laptop": 20, "full": 1000}
 
@@ -46,6 +44,10 @@ class AnalysisBySynthesisPaper:
     images: int | None = None
     clean: int | None = None
     seed: int = 0
+
+    @property
+    def arxiv(self) -> str:
+        return "1805.09190"
 
     @property
     def title(self) -> str:
@@ -97,7 +99,7 @@ class AnalysisBySynthesisPaper:
             *page.perceptual_blocks(table, attacked),
         ]
         return Reproduction(
-            paper=ARXIV,
+            paper=self.arxiv,
             title=self.title,
             scale=scale,
             claims=found,

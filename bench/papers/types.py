@@ -84,6 +84,11 @@ class Paper(Protocol):
     """A paper that can be reproduced; what the `create` of a file in `bench.papers` makes."""
 
     @property
+    def arxiv(self) -> str:
+        """Its id, such as 1805.09190."""
+        ...
+
+    @property
     def title(self) -> str:
         """As published."""
         ...

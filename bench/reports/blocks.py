@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,14 +39,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing with the numbers behind it."""
+    """A drawing with the numbers behind it, as _components.html prints it."""
 
     heading: str
     svg: str
     caption: str
     first: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[str, ...]], ...]
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[str]]]
     kind: Literal["chart"] = field(default="chart", init=False)
 
 

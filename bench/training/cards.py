@@ -5,10 +5,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
 
 from models.weights import write_whole
 
@@ -73,6 +79,16 @@ class ConvertedCard:
     def write(self, path: Path) -> None:
         """As JSON to `path`, whole or not at all."""
         _write(asdict(self), path)
+
+
+def packed(state: Mapping[str, Tensor]) -> tuple[bytes, dict[str, Any]]:
+    """Tensors as safetensors, and what every card says of them: parameters, sha256, date."""
+    data: bytes = save({key: value.contiguous() for key, value in state.items()})
+    return data, {
+        "parameters": sum(value.numel() for value in state.values()),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
 
 
 def _write(fields: dict[str, Any], path: Path) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -60,12 +58,11 @@ def train(
     _check_writable(target)
 
     import torch
-    from safetensors.torch import save
 
     from models.weights import write_whole
     from models.wrappers import seeded
 
-    from .cards import Card
+    from .cards import Card, packed
     from .classifier import one_thread
 
     network = seeded(seed, lambda: zoo.build(tiny=tiny))
@@ -82,10 +79,10 @@ def train(
         measured = _measured(network, train_data, test_data, recipe, seed, report)
 
     state = {
-        key: value.to(kept if value.is_floating_point() else value.dtype).contiguous()
+        key: value.to(kept if value.is_floating_point() else value.dtype)
         for key, value in network.state_dict().items()
     }
-    data = save(state)
+    data, facts = packed(state)
     card = Card(
         model=name,
         dataset=train_data.name,
@@ -98,11 +95,9 @@ def train(
         train_sha256=train_data.fingerprint(),
         test_split=test_data.split,
         test_images=len(test_data),
-        parameters=sum(value.numel() for value in state.values()),
-        sha256=hashlib.sha256(data).hexdigest(),
         torch=str(torch.__version__).partition("+")[0],
-        date=datetime.now(UTC).date().isoformat(),
         seconds=round(seconds, 1),
+        **facts,
         **measured,
     )
     write_whole(target, data)

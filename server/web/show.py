@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import bench
 from bench.reports import charts, components, images
+from bench.reports.blocks import Chart
 from bench.reports.components import Cell, Picture, Sample
 from bench.reports.curves import Curve, Spread, pick_evenly
 
@@ -26,18 +27,6 @@ class Matrix:
 
     columns: list[tuple[str, str]]
     rows: list[tuple[str, str, list[tuple[Cell, int | None]]]]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart with the table behind it, as _components.html prints it."""
-
-    heading: str
-    svg: str
-    caption: str
-    first: str
-    columns: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[str]]]
 
 
 def matrix(matches: Sequence[MatchRef]) -> Matrix:

@@ -118,6 +118,8 @@ def test_every_cell_can_be_loaded_as_it_is_written() -> None:
 class Towards:
     """Class k is sure where pixel k is bright."""
 
+    bounds = (0.0, 1.0)
+
     def __call__(self, images: Tensor, /) -> Tensor:
         return 20 * images.flatten(1)[:, :3]
 
