@@ -21,6 +21,7 @@ from .errors import InfrastructureError, SubmissionError, UserError
 
 if TYPE_CHECKING:
     from .compare import Comparison, Difference, Discordant
+    from .distort import Distorted
     from .match import Outcome
     from .plugins import Kind
     from .runs import Run
@@ -52,6 +53,7 @@ class ListKind(StrEnum):
     models = "models"
     attacks = "attacks"
     datasets = "datasets"
+    distortions = "distortions"
     tracks = "tracks"
     papers = "papers"
 
@@ -131,7 +133,7 @@ def print_table(columns: list[str], rows: Iterable[Iterable[str]], *, title: str
 def list_plugins(
     kind: Annotated[ListKind, typer.Argument(help="What to list.")], as_json: Json = False
 ) -> None:
-    """List models, attacks, data sets or tracks, with their parameters."""
+    """List models, attacks, data sets, distortions, tracks or papers, with their parameters."""
     from .plugins import plugins
 
     name: Kind = kind.value
@@ -341,6 +343,61 @@ def report(
 
 
 @app.command()
+def distort(
+    model: Annotated[
+        list[str],
+        typer.Option("--model", help="NAME, NAME:key=value,... or FILE.py; may be repeated."),
+    ],
+    dataset: Annotated[str, typer.Option("--dataset", help="NAME of a data set.")] = "mnist5k",
+    distortion: Annotated[
+        list[str] | None,
+        typer.Option("--distortion", help="NAME, FILE.py or all (the default); may be repeated."),
+    ] = None,
+    levels: Annotated[
+        str | None,
+        typer.Option(help="Level,level,... as labelled, or numbers; the paper's by default."),
+    ] = None,
+    model_parameters: Annotated[
+        list[str] | None, typer.Option("-M", help="key=value for every --model.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which split of the data set.")] = "test",
+    images: Annotated[
+        int | None, typer.Option(min=1, help="How many images, from the first; all by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides every random number.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the facts and a page; none by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask models about distorted images, as in arXiv 1808.08750: accuracy by level."""
+    from .distorting import Plan, distort_models
+
+    plan = Plan(
+        models=tuple(model),
+        model_parameters=pairs("-M", model_parameters),
+        dataset=dataset,
+        split=split,
+        images=images,
+        distortions=tuple(distortion or ["all"]),
+        levels=tuple(levels.split(",")) if levels else None,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    found = list(distort_models(plan, out, watch=_steps))
+    if as_json:
+        documents = [one.to_json() for one in found]
+        print_json(documents[0] if len(documents) == 1 else documents)
+        return
+    _print_distorted(found)
+    if out is not None:
+        from .reports import distortions
+
+        typer.echo(str(distortions.write_html(found, out / "report.html")))
+
+
+@app.command()
 def reproduce(
     paper: Annotated[str, typer.Argument(help="arXiv id, such as 1805.09190.")],
     full: Annotated[
@@ -472,6 +529,14 @@ def _progress(title: str, total: int, outcomes: Iterable[Outcome]) -> Iterable[O
     yield from track(outcomes, title, total=total, console=Console(stderr=True), transient=True)
 
 
+def _steps(line: str, done: int, total: int) -> None:
+    """Show on a terminal's stderr how far it is, on one line."""
+    if sys.stderr.isatty():
+        text = f"{done}/{total} {line}" if done < total else ""
+        sys.stderr.write(f"\r\x1b[K{text[:100]}")
+        sys.stderr.flush()
+
+
 def _document(finished: Run, result: Score) -> dict[str, Any]:
     return {
         "run": finished.config.to_json(),
@@ -516,6 +581,34 @@ def _print_scores(scored: list[tuple[Run, Score]]) -> None:
     for finished, result in scored:
         for warning in result.warnings:
             typer.echo(f"note: {finished.config.model} x {finished.config.attack}: {warning}")
+
+
+def _print_distorted(found: list[Distorted]) -> None:
+    for scores in zip(*(one.scores() for one in found), strict=True):
+        first = scores[0]
+        print_table(
+            [first.unit or "level", *(one.model for one in found)],
+            [
+                [
+                    level.level,
+                    *(
+                        f"{s.levels[row].accuracy:.1%} [{s.levels[row].interval[0]:.1%}, "
+                        f"{s.levels[row].interval[1]:.1%}], {s.levels[row].entropy:.2f} bits"
+                        for s in scores
+                    ),
+                ]
+                for row, level in enumerate(first.levels)
+            ]
+            + [["mean", *(f"{s.mean_accuracy:.1%}" for s in scores)]],
+            title=f"{first.title} ({found[0].dataset}, {len(found[0].labels)} images)",
+        )
+    print_table(
+        ["model", "mean accuracy over distortions"],
+        [[one.model, f"{one.mean_accuracy:.1%}"] for one in found],
+    )
+    typer.echo(f"chance: {1 / found[0].classes:.1%}; bits: entropy of the answers")
+    for name, why in found[0].skipped.items():
+        typer.echo(f"left out: {name}: {why}")
 
 
 def _print_failures(policy: Failures) -> None:

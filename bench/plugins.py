@@ -1,4 +1,4 @@
-"""Plug-ins by file name: a file that ends in `create` is a model, an attack, a data set or a track.
+"""Plug-ins by file name: a file that ends in `create` is a model, an attack and so on.
 
 Listing reads the files with `ast` and imports nothing, so that it stays fast; loading imports one.
 A specification is NAME, FILE.py or foolbox:NAME, each with parameters behind it if need be:
@@ -28,19 +28,27 @@ if TYPE_CHECKING:
     from attacks import Attack, Model
     from models.types import References
 
+    from .distortions.types import Distortion
     from .papers.types import Paper
     from .tracks.types import Track
 
-Kind = Literal["models", "attacks", "datasets", "tracks", "papers"]
+Kind = Literal["models", "attacks", "datasets", "distortions", "tracks", "papers"]
 
 _PACKAGES: dict[Kind, str] = {
     "models": "models",
     "attacks": "attacks",
     "datasets": "bench.datasets",
+    "distortions": "bench.distortions",
     "tracks": "bench.tracks",
     "papers": "bench.papers",
 }
 
+
+DASHED: tuple[Kind, ...] = ("datasets", "distortions", "tracks")
+"""Kinds whose names are typed with dashes: uniform_noise.py is uniform-noise."""
+
+FILES: tuple[Kind, ...] = ("models", "attacks", "distortions")
+"""Kinds of which a file of the user's can be one."""
 
 PAPER = "arxiv_"
 """What the file of a paper begins with: arxiv_1805_09190.py is the paper 1805.09190."""
@@ -93,7 +101,7 @@ def _plugin(kind: Kind, path: Path) -> Plugin | None:
     if create is None:
         return None
     summary = (ast.get_docstring(tree) or "").strip().partition("\n")[0]
-    name = path.stem.replace("_", "-") if kind in ("datasets", "tracks") else path.stem
+    name = path.stem.replace("_", "-") if kind in DASHED else path.stem
     if kind == "papers":
         name = path.stem.removeprefix(PAPER).replace("_", ".")
     name = f"{name}:NAME" if create.args.posonlyargs else name
@@ -187,6 +195,23 @@ def load_attack(spec: str | Spec, **parameters: Any) -> Attack:
     return as_attack(made, str(parsed))
 
 
+def load_distortion(spec: str | Spec) -> Distortion:
+    """Load a distortion by specification: a name in `bench/distortions/`, or FILE.py.
+
+    Raises:
+        UserError: as `load_model`, or it has no name, no levels, or can't be called.
+    """
+    made, parsed = _load("distortions", spec, {})
+    lacking = [name for name in ("name", "title", "unit", "levels") if not hasattr(made, name)]
+    if lacking or not callable(made):
+        what = f"has no {' and no '.join(lacking)}" if lacking else "can't be called"
+        raise UserError(
+            f"{parsed}: what its create() makes {what}; wanted a bench.distortions.Distortion"
+        )
+    distortion: Distortion = made
+    return distortion
+
+
 def load_track(name: str) -> Track:
     """Load a track by name.
 
@@ -218,7 +243,7 @@ def unknown_name(kind: Kind, name: str) -> UserError:
     names = [plugin.name for plugin in plugins(kind)]
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names)}"
-    files = ", or give a FILE.py" if kind in ("models", "attacks") else ""
+    files = ", or give a FILE.py" if kind in FILES else ""
     return UserError(f"no {singular} is called {name!r}; {hint}{files}")
 
 

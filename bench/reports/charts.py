@@ -118,7 +118,7 @@ def spread_chart(spreads: tuple[Spread, ...], norm: str, title: str = "") -> str
         axis=alt.Axis(tickCount=6),
     )
     y = alt.Y("name:N", title=None, sort=None, scale=alt.Scale(domain=names), axis=None)
-    colours = alt.Color("name:N", legend=None, scale=_colour_scale(names))
+    colours = alt.Color("name:N", legend=None, scale=colour_scale(names))
     layers = alt.layer(
         alt.Chart(alt.Data(values=ticks))
         .mark_tick(thickness=1.5, opacity=0.8, size=18, yOffset=8 * lines)
@@ -190,11 +190,11 @@ def _lines(
                 scale=alt.Scale(domain=y_domain, nice=False),
                 axis=alt.Axis(tickCount=5, format="%" if percent else ""),
             ),
-            color=alt.Color("name:N", sort=None, scale=_colour_scale(names), legend=legend),
+            color=alt.Color("name:N", sort=None, scale=colour_scale(names), legend=legend),
             strokeDash=alt.StrokeDash(
                 "name:N",
                 sort=None,
-                scale=alt.Scale(domain=names, range=[_dash(i) for i in range(len(names))]),
+                scale=alt.Scale(domain=names, range=[dash(i) for i in range(len(names))]),
                 legend=legend,
             ),
         )
@@ -207,13 +207,15 @@ def _named(curves: tuple[Curve, ...]) -> tuple[Curve, ...]:
     return tuple(Curve(printable(curve.name), curve.points) for curve in curves)
 
 
-def _colour_scale(names: Sequence[str]) -> alt.Scale:
+def colour_scale(names: Sequence[str]) -> alt.Scale:
+    """The colours of so many series, by name."""
     import altair as alt
 
     return alt.Scale(domain=list(names), range=[stand_in(i) for i in range(len(names))])
 
 
-def _dash(index: int) -> list[int]:
+def dash(index: int) -> list[int]:
+    """The dash pattern of a series."""
     return DASHES[(index + index // len(SERIES)) % len(DASHES)]
 
 

@@ -28,6 +28,9 @@ SCALES = tuple(round(0.9 + 0.005 * k, 3) for k in range(41))
 NOISE = 0.001
 """Share of the images by which a factor has to be better than one nearer to 1."""
 
+CALIBRATED = 10_000
+"""Training images, at most, on which the scales of the classes are searched."""
+
 ROUNDS = 3
 """Of the line search over the classes."""
 
@@ -98,7 +101,8 @@ def calibrate(network: Autoencoders, train: Dataset, test: Dataset) -> dict[str,
 def _constants(
     network: Autoencoders, train: Dataset, test: Dataset, *, binary: bool
 ) -> dict[str, Any]:
-    scales = class_scales(_costs(network, train, "fast", binary), train.targets)
+    seen = train.take(min(len(train), CALIBRATED))
+    scales = class_scales(_costs(network, seen, "fast", binary), seen.targets)
     logits = _costs(network, test, "full", binary) * scales * (-zoo.PUBLISHED_SCALE / PIXELS)
     accuracy = float((logits.argmax(1) == test.targets).double().mean())
     unsure = float(modified_softmax(logits, 0.0).amax(1).median()) < CONFIDENCE

@@ -52,6 +52,8 @@ class Card:
     robust_accuracy: float | None = None
     """Fraction right both before and after `robust_attack`; None where it was not measured."""
     robust_attack: str | None = None
+    distorted_accuracy: dict[str, float] | None = None
+    """Fraction right under each of `bench.training.distorted.CONDITIONS`."""
     calibration: dict[str, Any] | None = None
     """What was set by data after the training, for models that have such constants."""
 

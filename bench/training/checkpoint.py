@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..datasets import dataset as load_dataset
 from ..errors import UserError
-from .recipes import ClassifierRecipe, Recipe, VAERecipe, recipes
+from .recipes import ClassifierRecipe, DistortionRecipe, Recipe, VAERecipe, recipes
 
 if TYPE_CHECKING:
     from ..datasets import Dataset
 
-PARAMETERS = {"training": "plain, pgd or vae", "epochs": "a number >= 1", "tiny": "true or false"}
+PARAMETERS = {
+    "training": "plain, pgd, vae, uniform-noise, ...",
+    "epochs": "a number >= 1",
+    "tiny": "true or false",
+}
 """What `-M key=value` may set for a training, and to what."""
 
 
@@ -40,20 +44,22 @@ def train(
 ) -> Path:
     """Train `model` on `dataset`'s train split, measure it on the test split, write both files.
 
-    `params`: `training` ("plain", "pgd" or, for abs, "vae"), `epochs`, `tiny` (the model's dwarf),
-    as text or as values. `out` is the safetensors file; without it the user's cache
-    folder is written to, where `models.create` finds it. `report` gets a line for every epoch, or
-    class. The same arguments give the same weights. Returns the path of the weights; the card lies
-    beside it as `.json`.
+    `params`: `training` ("plain", "pgd", for abs "vae"; `recipes` has all of a model), `epochs`,
+    `tiny` (the model's dwarf), as text or as values. `out` is the safetensors file; without it the
+    user's cache folder is written to, where `models.create` finds it. `report` gets a line for
+    every epoch, or class. The same arguments give the same weights. Returns the path of the
+    weights; the card lies beside it as `.json`.
 
     Raises `UserError` for an unknown name or parameter, a model that can't be trained here, a data
     set that doesn't fit it, or an `out` that is no .safetensors file.
     """
     name = model.replace("-", "_")
     zoo = _trainable(name)
-    recipe, tiny = _read(params or {}, name, zoo)
+    recipe, tiny = _read(params or {}, name, dataset, zoo)
     target = _target(out, name, dataset, recipe.training, tiny)
     train_data, test_data = load_dataset(dataset, "train"), load_dataset(dataset, "test")
+    if isinstance(recipe, DistortionRecipe):
+        train_data = train_data.take(recipe.images)
     _check_fit(name, zoo, train_data)
     _check_writable(target)
 
@@ -112,6 +118,10 @@ def _fit(
         from . import autoencoders
 
         autoencoders.fit(network, data, recipe, seed=seed, report=report)
+    elif isinstance(recipe, DistortionRecipe):
+        from . import distorted
+
+        distorted.fit(network, data, recipe, seed=seed, report=report)
     elif isinstance(recipe, ClassifierRecipe):
         from . import classifier
 
@@ -136,6 +146,12 @@ def _measured(
         clean = {kind: constants["accuracy"] for kind, constants in calibration.items()}
         report(f"accuracy {clean['plain']:.1%}, with binarised images {clean['binary']:.1%}")
         return {"clean_accuracy": clean["plain"], "calibration": calibration}
+    if isinstance(recipe, DistortionRecipe):
+        from .distorted import accuracies
+
+        found = accuracies(network, test_data)
+        report(", ".join(f"{name} {accuracy:.1%}" for name, accuracy in found.items()))
+        return {"clean_accuracy": found["plain"], "distorted_accuracy": found}
     from .classifier import EVALUATION_ATTACK, evaluate
 
     accuracy, robust = evaluate(network, test_data, seed=seed)
@@ -147,13 +163,15 @@ def _measured(
     }
 
 
-def _read(params: Mapping[str, object], name: str, zoo: ModuleType) -> tuple[Recipe, bool]:
+def _read(
+    params: Mapping[str, object], name: str, dataset: str, zoo: ModuleType
+) -> tuple[Recipe, bool]:
     for key in params:
         if key not in PARAMETERS:
             near = get_close_matches(key, PARAMETERS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(PARAMETERS)}"
             raise UserError(f"a training has no parameter {key!r}; {hint}")
-    known = recipes(name)
+    known = recipes(name, dataset.replace("_", "-"))
     training = str(params.get("training", _usual(zoo, known)))
     if training not in known:
         raise UserError(f"training is {training!r}; wanted {' or '.join(known)}")

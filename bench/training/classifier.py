@@ -50,7 +50,7 @@ def fit(
         for place, rows in enumerate(order.split(recipe.batch_size)):
             done = (epoch * batches + place) / (recipe.epochs * batches)
             for group in optimiser.param_groups:
-                group["lr"] = recipe.learning_rate * _one_cycle(done)
+                group["lr"] = recipe.learning_rate * one_cycle(done)
             inputs, targets = moved(images[rows], recipe, generator), labels[rows]
             if recipe.epsilon:
                 inputs = _attacked(network, inputs, targets, recipe, done, generator)
@@ -107,6 +107,6 @@ def _attacked(
     )
 
 
-def _one_cycle(done: float) -> float:
+def one_cycle(done: float) -> float:
     """Factor of the learning rate when this fraction of all steps is done."""
     return min(1.0, done / 0.05) * 0.5 * (1 + math.cos(math.pi * done))

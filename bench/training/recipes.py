@@ -11,7 +11,8 @@ from typing import Literal
 class Recipe:
     """Adam on slightly moved images."""
 
-    training: Literal["plain", "pgd", "vae"]
+    training: str
+    """Its name, as in `tiltyard train -M training=`."""
     epochs: int
     """Passes over the training images."""
     batch_size: int = 100
@@ -85,11 +86,66 @@ VAE = VAERecipe(
     shift=0.5,
 )
 
+
+@dataclass(frozen=True, kw_only=True)
+class DistortionRecipe(Recipe):
+    """Cross-entropy on distorted images (1808.08750), whose levels are drawn for each image.
+
+    The learning rate rises over the first 5 % of the steps and falls to 0 along a cosine.
+    """
+
+    distortions: tuple[str, ...]
+    """Specifications; each image gets one of them, "plain" being none."""
+    levels: dict[str, tuple[str, ...]]
+    """Where others than the paper's levels are drawn from: specification -> numbers as text."""
+    images: int
+    """Training images, from the first."""
+
+
+SINGLE = ("contrast", "low-pass", "high-pass", "phase-noise", "rotation")
+"""Of the paper's distortions, those of one grey image that one trains on besides the two noises."""
+
+NOISES = ("uniform-noise", "salt-and-pepper")
+
+UNSCALED_HIGH_PASS = ("inf", "24", "12", "8", "5.6", "4.4", "3.6", "3.2")
+"""The paper's standard deviations in pixels of 28x28, written in those of 224x224: scaled to the
+image, all but the first two would be shorter than a pixel and leave an even grey."""
+
+
+def _distortion_recipes() -> dict[str, Recipe]:
+    """The paper's networks A (one distortion), B (with uniform noise) and C (all but one noise)."""
+    alone = ("plain", *SINGLE, *NOISES)
+    kinds: dict[str, tuple[str, ...]] = {name: (name,) for name in alone}
+    for name in alone:
+        if name != "uniform-noise":
+            kinds[f"{name}-and-uniform-noise"] = (name, "uniform-noise")
+    for name in NOISES:
+        kinds[f"all-but-{name}"] = tuple(other for other in alone if other != name)
+    return {
+        name: DistortionRecipe(
+            training=name,
+            epochs=4,
+            batch_size=64,
+            learning_rate=4e-3,
+            rotation=0.0,
+            scale=0.0,
+            shear=0.0,
+            shift=0.0,
+            stored="float16",
+            distortions=distortions,
+            levels={k: v for k, v in {"high-pass": UNSCALED_HIGH_PASS}.items() if k in distortions},
+            images=20_000,
+        )
+        for name, distortions in kinds.items()
+    }
+
+
 RECIPES: dict[str, ClassifierRecipe] = {"plain": PLAIN, "pgd": PGD}
 """Of classifiers, by the name of the training."""
 
 OWN_RECIPES: dict[str, dict[str, Recipe]] = {
     "abs": {"vae": VAE},
+    "distortion_resnet": _distortion_recipes(),
     **{
         name: {"plain": replace(PLAIN, epochs=12), "pgd": PGD}
         for name in ("vanilla_cnn", "binary_cnn", "transfer_cnn")
@@ -98,7 +154,20 @@ OWN_RECIPES: dict[str, dict[str, Recipe]] = {
 }
 """Of models that differ from that."""
 
+LARGE = ("mnist", "fashion-mnist")
+"""Data sets with 60,000 training images: far fewer passes make as many steps."""
 
-def recipes(model: str) -> Mapping[str, Recipe]:
-    """How a model may be trained: name of the training -> recipe."""
-    return OWN_RECIPES.get(model, RECIPES)
+LARGE_RECIPES: dict[str, dict[str, Recipe]] = {
+    "abs": {"vae": replace(VAE, epochs=30, batch_size=64)},
+    **{
+        name: {"plain": replace(PLAIN, epochs=4)}
+        for name in ("vanilla_cnn", "binary_cnn", "transfer_cnn")
+    },
+}
+"""Of models that differ there; each replaces one of the model's recipes."""
+
+
+def recipes(model: str, dataset: str = "") -> Mapping[str, Recipe]:
+    """How a model may be trained on a data set: name of the training -> recipe."""
+    own = OWN_RECIPES.get(model, RECIPES)
+    return {**own, **LARGE_RECIPES.get(model, {})} if dataset in LARGE else own

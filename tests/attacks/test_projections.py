@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from linear import Linear, images
-from scipy.optimize import (  # type: ignore[import-untyped]
+from scipy.optimize import (
     LinearConstraint,
     linprog,
     minimize,
