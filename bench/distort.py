@@ -249,7 +249,8 @@ def distort(
         watch: told distortion and level, and how many of all levels are done.
 
     Raises:
-        UserError: no images, an unknown level, or distortions that none of these images can have.
+        UserError: no images, a distortion twice, an unknown level, distortions that none of these
+            images can have, or a model whose images don't live in [0,1].
     """
     import torch
 
@@ -258,6 +259,12 @@ def distort(
 
     if not len(data):
         raise UserError("there are no images to distort; wanted one or more")
+    low, high = model.bounds
+    if low > 0 or high < 1:
+        raise UserError(f"{name} takes images in [{low:g}, {high:g}]; wanted all of [0, 1]")
+    names = [distortion.name for distortion in distortions]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{', '.join(twice)} is asked for twice; wanted each distortion once")
     grey = data.pixels.shape[-1] == 1
     skipped = {d.name: f"{data.name} has no colour" for d in distortions if d.needs_colour and grey}
     applied = [d for d in distortions if d.name not in skipped]

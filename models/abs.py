@@ -122,7 +122,21 @@ def _inference(network: Autoencoders, kind: Kinds, samples: int) -> Inference | 
 
 
 def _calibration(path: Path, kind: str) -> dict[str, object]:
-    """What the card says of it: {"plain": {...}, "binary": {...}}."""
-    found = card(path).get("calibration", {})
-    chosen = found.get(kind, {}) if isinstance(found, dict) else {}
-    return dict(chosen) if isinstance(chosen, dict) else {}
+    """What the card says of it, {"plain": {...}, "binary": {...}}; nothing if it says nothing.
+
+    Raises:
+        UsageError: it says something else; the published constants would be silently wrong.
+    """
+    found = card(path).get("calibration")
+    if found is None:
+        return {}
+    chosen = found.get(kind) if isinstance(found, dict) else None
+    numbers = [chosen.get("scale"), chosen.get("floor")] if isinstance(chosen, dict) else [None]
+    scales = chosen.get("class_scales") if isinstance(chosen, dict) else None
+    numbers += scales if isinstance(scales, list) and len(scales) == CLASSES else [None]
+    if not isinstance(chosen, dict) or not all(isinstance(n, int | float) for n in numbers):
+        raise UsageError(
+            f"the calibration of {path.with_suffix('.json')} can't be read; wanted numbers scale "
+            f"and floor and {CLASSES} class_scales under {kind!r}: train or convert again"
+        )
+    return dict(chosen)

@@ -93,10 +93,11 @@ def create(*, coherence: float = 1.0, grain: float = GRAIN) -> Eidolon:
     """
     within("eidolon", "the coherence", coherence, 0.0, 1.0)
     within("eidolon", "the grain", grain, 0.1, 1000.0)
-    numeral = NUMERALS.get(coherence)
+    numeral = NUMERALS.get(coherence) if grain == GRAIN else None
+    values = f"coherence={coherence:g},grain={grain:g}"
     return Eidolon(
-        name=f"eidolon-{numeral.lower()}" if numeral else f"eidolon:coherence={coherence:g}",
-        title=f"Eidolon {numeral}" if numeral else f"Eidolon, coherence {coherence:g}",
+        name=f"eidolon-{numeral.lower()}" if numeral else f"eidolon:{values}",
+        title=f"Eidolon {numeral}" if numeral else f"Eidolon ({values})",
         unit="log2 of reach in pixels at 224x224",
         levels=REACHES,
         coherence=coherence,

@@ -13,6 +13,9 @@ from torch.nn import functional
 from .base import Base, changed, numbers, within
 from .noise import uniform
 
+STREAM = "phase-noise"
+"""Of random numbers, the same for both kinds."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseNoise(Base):
@@ -35,7 +38,7 @@ class PhaseNoise(Base):
         partner_sign = plan.partner_sign.to(images.device) * (value * math.pi / 180)
 
         def moved(plane: Tensor, rows: slice) -> Tensor:
-            draws = uniform(seeds[rows], self.name, (plan.shifts,)).mul_(2).sub_(1)
+            draws = uniform(seeds[rows], STREAM, (plan.shifts,)).mul_(2).sub_(1)
             shifts = functional.pad(draws, (0, 1))  # the last one, 0, moves nothing
             angle = shifts[:, own] * own_sign
             # The real part of an inverse transform is that of the mean of k and of conjugate -k.
@@ -101,8 +104,8 @@ def create(*, symmetric: bool = False) -> PhaseNoise:
     opposite angles, which keeps it.
     """
     return PhaseNoise(
-        name="phase-noise",
-        title="Phase noise",
+        name="phase-noise:symmetric=true" if symmetric else "phase-noise",
+        title="Phase noise, symmetric" if symmetric else "Phase noise",
         unit="width in degrees",
         levels=numbers(0, 30, 60, 90, 120, 150, 180),
         symmetric=symmetric,

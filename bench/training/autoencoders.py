@@ -16,6 +16,7 @@ from models.abs_vae.decoder import PIXELS
 from models.abs_vae.network import LATENTS, VAE, Autoencoders
 
 from ..datasets import Dataset
+from ..errors import UserError
 from .augment import moved
 from .recipes import VAERecipe
 
@@ -46,8 +47,16 @@ def fit(
     """Train in place, each autoencoder on the images of its class; their last mean losses in nats.
 
     Reports a line for each class.
+
+    Raises:
+        UserError: a class has no images.
     """
     images, labels = data.images, torch.from_numpy(data.labels)
+    if missing := sorted(set(range(len(network.vaes))) - set(labels.tolist())):
+        raise UserError(
+            f"{data.name} ({data.split}) has no images of class {', '.join(map(str, missing))}; "
+            "wanted some of every class, since each has an autoencoder of its own"
+        )
     generator = torch.Generator().manual_seed(seed)
     network.train().to(memory_format=torch.channels_last)
     losses = []

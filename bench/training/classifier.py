@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..datasets import Dataset
 from .augment import moved
 from .pgd import linf_pgd
-from .recipes import ClassifierRecipe
+from .recipes import ClassifierRecipe, Recipe
 
 EVALUATION_ATTACK = "PGD, Linf 0.3, 40 steps of 0.01, one random start"
 
@@ -40,26 +40,57 @@ def fit(
     """Train `network` in place; returns the mean loss of every epoch and reports each in a line."""
     images, labels = data.images, torch.from_numpy(data.labels)
     generator = torch.Generator().manual_seed(seed)
+
+    def order(epoch: int) -> Sequence[Tensor]:
+        rows: Sequence[Tensor] = torch.randperm(len(data), generator=generator).split(
+            recipe.batch_size
+        )
+        return rows
+
+    def batch(rows: Tensor, done: float) -> tuple[Tensor, Tensor]:
+        inputs, targets = moved(images[rows], recipe, generator), labels[rows]
+        if recipe.epsilon:
+            inputs = _attacked(network, inputs, targets, recipe, done, generator)
+        return inputs, targets
+
+    return descend(network, recipe, order, batch, report)
+
+
+def descend(
+    network: nn.Module,
+    recipe: Recipe,
+    order: Callable[[int], Sequence[Tensor]],
+    batch: Callable[[Tensor, float], tuple[Tensor, Tensor]],
+    report: Callable[[str], None],
+) -> list[float]:
+    """Minimise the cross-entropy by Adam; the mean loss of every epoch, each reported in a line.
+
+    Args:
+        network: trained in place, in evaluation mode afterwards.
+        recipe: epochs and highest learning rate; it rises over the first 5 % of the steps and
+            falls to 0 along a cosine.
+        order: the batches of an epoch as indices (n,), as many in each epoch.
+        batch: inputs and labels of some indices, given the fraction of all steps that is done.
+        report: told the loss.
+    """
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
-    batches = math.ceil(len(data) / recipe.batch_size)
     losses: list[float] = []
     network.train()
     for epoch in range(recipe.epochs):
-        total = 0.0
-        order = torch.randperm(len(data), generator=generator)
-        for place, rows in enumerate(order.split(recipe.batch_size)):
-            done = (epoch * batches + place) / (recipe.epochs * batches)
+        total = count = 0.0
+        batches = order(epoch)
+        for place, rows in enumerate(batches):
+            done = (epoch * len(batches) + place) / (recipe.epochs * len(batches))
             for group in optimiser.param_groups:
                 group["lr"] = recipe.learning_rate * one_cycle(done)
-            inputs, targets = moved(images[rows], recipe, generator), labels[rows]
-            if recipe.epsilon:
-                inputs = _attacked(network, inputs, targets, recipe, done, generator)
+            inputs, targets = batch(rows, done)
             loss = F.cross_entropy(network(inputs), targets)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             total += loss.item() * len(rows)
-        losses.append(total / len(data))
+            count += len(rows)
+        losses.append(total / count)
         report(f"epoch {epoch + 1}/{recipe.epochs}: loss {losses[-1]:.3f}")
     network.eval()
     return losses

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..datasets import Dataset
 from ..distortions import load, seeds
-from .classifier import one_cycle
+from .classifier import descend
 from .recipes import DistortionRecipe
 
 CONDITIONS: dict[str, float] = {
@@ -49,29 +48,20 @@ def fit(
     """
     images, labels = data.images, data.targets
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
-    batches = math.ceil(len(data) / recipe.batch_size)
-    losses: list[float] = []
-    network.train()
-    for epoch in range(recipe.epochs):
-        total = 0.0
+    parts = math.ceil(len(data) / recipe.batch_size)
+    inputs = images
+
+    def order(epoch: int) -> Sequence[Tensor]:
+        nonlocal inputs
         own = seeds(data.ids, seed=_once(seed, epoch))
         inputs = distorted(images, own, recipe, generator)
-        order = torch.randperm(len(data), generator=generator)
         # Equal parts: a last batch of a few images would upset the batch norm.
-        for place, rows in enumerate(order.tensor_split(batches)):
-            done = (epoch * batches + place) / (recipe.epochs * batches)
-            for group in optimiser.param_groups:
-                group["lr"] = recipe.learning_rate * one_cycle(done)
-            loss = F.cross_entropy(network(inputs[rows]), labels[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            total += loss.item() * len(rows)
-        losses.append(total / len(data))
-        report(f"epoch {epoch + 1}/{recipe.epochs}: loss {losses[-1]:.3f}")
-    network.eval()
-    return losses
+        return torch.randperm(len(data), generator=generator).tensor_split(parts)
+
+    def batch(rows: Tensor, done: float) -> tuple[Tensor, Tensor]:
+        return inputs[rows], labels[rows]
+
+    return descend(network, recipe, order, batch, report)
 
 
 def distorted(

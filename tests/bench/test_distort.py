@@ -112,6 +112,28 @@ def test_distortions_of_colour_are_left_out_for_grey_images_and_it_is_said() -> 
     assert not coloured.skipped
 
 
+def test_a_distortion_and_its_variant_are_told_apart_and_one_twice_is_refused() -> None:
+    both = [load("phase-noise"), load("phase-noise:symmetric=true")]
+    found = distort(Brightness(), data_of([0.2, 0.8]), both, name="b", levels=["90"])
+    assert [score.name for score in found.scores()] == [
+        "phase-noise",
+        "phase-noise:symmetric=true",
+    ]
+    names = {load(f"eidolon:coherence={c},grain={g}").name for c in (0.3, 0.5) for g in (10, 5)}
+    assert len(names) == 4
+    assert "eidolon-ii" in names
+    with pytest.raises(UserError, match="rotation is asked for twice"):
+        distort(Brightness(), data_of([0.2]), [load("rotation")] * 2, name="b")
+
+
+def test_a_model_with_narrower_bounds_is_refused() -> None:
+    class Narrow(Brightness):
+        bounds = (0.2, 1.0)
+
+    with pytest.raises(UserError, match=r"takes images in \[0.2, 1\]; wanted all of \[0, 1\]"):
+        distort(Narrow(), data_of([0.2]), [load("rotation")], name="n")
+
+
 def test_no_images_are_refused() -> None:
     with pytest.raises(UserError, match="no images to distort"):
         distort(Brightness(), data_of([]), [load("rotation")], name="b")

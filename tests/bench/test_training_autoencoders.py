@@ -149,6 +149,27 @@ def test_each_autoencoder_learns_from_its_own_class_alone() -> None:
     assert same == [label == 3 for label in range(10)]
 
 
+def test_a_class_without_images_is_named() -> None:
+    data = bench.dataset("mnist5k", "train")
+    rows = data.labels != 3
+    lacking = replace(
+        data,
+        ids=tuple(i for i, kept in zip(data.ids, rows, strict=True) if kept),
+        pixels=data.pixels[rows],
+        labels=data.labels[rows],
+    )
+    with pytest.raises(UserError, match="no images of class 3; wanted some of every class"):
+        fit(dwarf(), lacking, VAE, seed=0, report=silent)
+
+
+def test_large_data_sets_are_passed_over_fewer_times() -> None:
+    for name in ("abs", "vanilla_cnn", "binary_cnn", "transfer_cnn"):
+        training = next(iter(recipes(name)))
+        assert recipes(name, "fashion-mnist")[training].epochs < recipes(name)[training].epochs
+    assert recipes("vanilla_cnn", "mnist")["pgd"] is PGD
+    assert recipes("small_cnn", "mnist") == recipes("small_cnn")
+
+
 def test_the_loss_falls() -> None:
     data = bench.dataset("mnist5k", "train").take(100)
     # The weight of the divergence falls meanwhile: a loss of equal weights is compared.

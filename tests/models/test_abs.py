@@ -337,6 +337,23 @@ def test_the_constants_are_those_of_the_card(tmp_path: Path) -> None:
     torch.testing.assert_close(binary.class_scales, torch.tensor(scales[::-1]))
 
 
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        "nonsense",
+        {"plain": {"scale": 1.0, "floor": 0.0, "class_scales": [1.0] * 10}},
+        {"binary": {"scale": 1.0, "floor": 0.0, "class_scales": [1.0] * 9}},
+        {"binary": {"scale": "high", "floor": 0.0, "class_scales": [1.0] * 10}},
+    ],
+)
+def test_constants_on_the_card_that_cant_be_read_are_refused(
+    tmp_path: Path, calibration: object
+) -> None:
+    weights = saved(zoo.build(tiny=True), tmp_path / "w.safetensors", calibration=calibration)
+    with pytest.raises(UsageError, match="10 class_scales under 'binary': train or convert again"):
+        zoo.create(weights=weights, tiny=True, samples=8, binary=True)
+
+
 def test_without_constants_on_the_card_they_are_the_published_ones(tmp_path: Path) -> None:
     weights = saved(zoo.build(tiny=True), tmp_path / "w.safetensors")
 
