@@ -270,8 +270,8 @@ def distort(
     applied = [d for d in distortions if d.name not in skipped]
     if not applied:
         raise UserError(
-            f"{' and '.join(skipped)} change colour images only, and {data.name} is grey; "
-            "ask for another distortion, or a data set of colour images"
+            f"{data.name} is grey, and {' and '.join(skipped)} would leave grey images as they "
+            "are; ask for another distortion, or a data set of colour images"
         )
     chosen = [(d, _levels(d, levels)) for d in applied]
     whole = (references or data).images if any(d.needs_references for d in applied) else None

@@ -84,7 +84,7 @@ class Eidolon(Base):
         return total
 
 
-def create(*, coherence: float = 1.0, grain: float = GRAIN) -> Eidolon:
+def create(*, coherence: float = 1.0, grain: float = 10.0) -> Eidolon:
     """Eight reaches from 1 to 128 pixels; coherence 1, 0.3 and 0 are the paper's I, II and III.
 
     The paper used Koenderink's toolbox with a correction that was never published; where the public

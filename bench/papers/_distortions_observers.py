@@ -19,19 +19,31 @@ CLOSE = 0.1
 
 CHANCE = 1 / 16
 
-UNITS = {
-    "colour": "condition",
-    "contrast": "contrast (JPEG)",
-    "contrast-png": "contrast (PNG)",
-    "noise": "noise width",
-    "lowpass": "filter standard deviation in pixels",
-    "highpass": "filter standard deviation in pixels",
-    "phase-scrambling": "width of the phase noise in degrees",
-    "power-equalisation": "condition",
-    "false-colour": "true colours",
-    "rotation": "angle in degrees",
+EXPERIMENTS = {
+    "colour": ("Colour", "condition"),
+    "contrast": ("Contrast (JPEG)", "contrast in %"),
+    "contrast-png": ("Contrast (PNG)", "contrast in %"),
+    "noise": ("Uniform noise", "noise width"),
+    "lowpass": ("Low-pass", "filter standard deviation in pixels"),
+    "highpass": ("High-pass", "filter standard deviation in pixels"),
+    "phase-scrambling": ("Phase noise", "width in degrees"),
+    "power-equalisation": ("Power equalisation", "condition"),
+    "false-colour": ("Opponent colour", "condition"),
+    "rotation": ("Rotation", "angle in degrees"),
 }
-EIDOLONS = {"eidolon I": "10", "eidolon II": "3", "eidolon III": "0"}
+"""Title and unit of the levels."""
+
+LABELS = {
+    ("colour", "cr"): "colour",
+    ("colour", "bw"): "greyscale",
+    ("power-equalisation", "0"): "original",
+    ("power-equalisation", "pow"): "equalised",
+    ("false-colour", "true"): "true",
+    ("false-colour", "false"): "opponent",
+}
+"""How conditions are shown that are not numbers."""
+
+EIDOLONS = {"Eidolon I": "10", "Eidolon II": "3", "Eidolon III": "0"}
 NETWORKS = {"googlenet": "GoogLeNet", "vgg19": "VGG-19", "resnet152": "ResNet-152"}
 PATTERNS = {"noise": "0.2", "lowpass": "7", "rotation": "90"}
 """Conditions whose error patterns are compared."""
@@ -268,7 +280,9 @@ def _curves(humans: o.Trials, networks: o.Trials) -> list[Block]:
     for name, levels in p.HUMANS.items():
         human, network = humans.where(experiment=name), networks.where(experiment=name)
         if name != "eidolon":
-            blocks.append(_curve(name, human, network, list(levels), list(levels), UNITS[name]))
+            title, unit = EXPERIMENTS[name]
+            shown = [LABELS.get((name, level), _percent(level)) for level in levels]
+            blocks.append(_curve(title, human, network, list(levels), shown, unit))
             continue
         for title, coherence in EIDOLONS.items():
             own = [level for level in levels if level.split("-")[1] == coherence]
@@ -293,6 +307,11 @@ def _curves(humans: o.Trials, networks: o.Trials) -> list[Block]:
         )
     )
     return blocks
+
+
+def _percent(level: str) -> str:
+    """A contrast as a number: "c05" -> "5"; others as they are."""
+    return level[1:].lstrip("0") if level.startswith("c") else level
 
 
 def _curve(

@@ -155,7 +155,7 @@ def level_chart(
         "name:N",
         sort=None,
         scale=alt.Scale(domain=names, range=[dash(i) for i in range(len(names))]),
-        legend=legend,
+        legend=None,
     )
     label, height = reference
     rule = alt.Data(values=[{"y": height, "text": label}])

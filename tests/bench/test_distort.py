@@ -106,7 +106,7 @@ def test_distortions_of_colour_are_left_out_for_grey_images_and_it_is_said() -> 
     found = distort(Brightness(), data_of([0.2, 0.8]), both, name="b")
     assert found.skipped == {"colour": "even has no colour"}
     assert {a.distortion for a in found.answers} == {"rotation"}
-    with pytest.raises(UserError, match="change colour images only"):
+    with pytest.raises(UserError, match="even is grey, and colour would leave"):
         distort(Brightness(), data_of([0.2]), both[:1], name="b")
     coloured = distort(Brightness(), data_of([0.2, 0.8], channels=3), both, name="b")
     assert not coloured.skipped

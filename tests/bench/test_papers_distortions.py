@@ -84,7 +84,7 @@ def test_the_shipped_networks_give_the_networks_claims(done: Reproduction) -> No
 
 def test_the_page_shows_curves_matrix_and_tables(done: Reproduction) -> None:
     page = reproduction.render(done)
-    for text in ("Trained on one distortion", "eidolon III", "chance 6.2 %", "humans, range"):
+    for text in ("Trained on one distortion", "Eidolon III", "chance 6.2 %", "humans, range"):
         assert text in page
     for text in ("ResNet-152", "model-vs-human", "efficientnet_lite0", "all-but-uniform-noise"):
         assert text in page
