@@ -156,13 +156,14 @@ def grid_claims(grid: Grid) -> list[Claim]:
 
 def _near_chance(grid: Grid, training: str, tested: str, published: str, how: str) -> Claim:
     cells = grid[training][tested]
+    ends = cells.interval
     return Claim(
         id=f"own-{training}-to-{tested}",
         claim=f"Training on {training.replace('-', ' ')} does not help against "
-        f"{tested.replace('-', ' ')} (ours)",
+        f"{tested.replace('-', ' ')} (ours, accuracy in %)",
         published=f"{published} (figure 4)",
-        measured=cells.mean,
-        interval=cells.interval,
+        measured=100 * cells.mean,
+        interval=None if ends is None else (100 * ends[0], 100 * ends[1]),
         holds=cells.mean <= CHANCE + NEAR,
         how=f"{how}; holds if at most {CHANCE + NEAR:.0%}; the plain network has "
         f"{grid['plain'][tested].mean:.1%}, "
