@@ -196,7 +196,7 @@ def _transfer(
     assert found is not None
     return Claim(
         id=f"{trained}-to-{tested}".replace(" ", "-"),
-        claim=f"Training on {trained} does not help against {tested} noise",
+        claim=f"Training on {trained} does not help against {tested}",
         published=f"{published} % (figure 4), chance 6.2 %",
         measured=f"{found:.1f} %",
         holds=abs(found - published) <= CLOSE,
