@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from .categories import CATEGORIES
 from .trials import MISSING, Trials
 
-SMOOTHING = 1e-4
-"""Added to each share in the Jensen-Shannon variant of the error-pattern distance (authors')."""
+NO_ERRORS = 1e-4
+"""Stands for a share of 0 in the divergence of error patterns, as in the authors' analysis."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,13 @@ def pattern_distance(first: NDArray[np.float64], second: NDArray[np.float64]) ->
 
 
 def pattern_divergence(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Half the sum of both Kullback-Leibler divergences of two error patterns, in nats."""
-    p, q = first + SMOOTHING, second + SMOOTHING
-    p, q = p / p.sum(), q / q.sum()
-    return float(((p - q) * np.log(p / q)).sum() / 2)
+    """Half the sum of both Kullback-Leibler divergences of two error patterns (16,), in bits.
+
+    The authors' Jensen-Shannon variant. Categories without errors count as `NO_ERRORS`, without
+    dividing by the sum again, so that patterns with many such categories sum to a little over 1.
+    """
+    p, q = (np.where(pattern == 0, NO_ERRORS, pattern) for pattern in (first, second))
+    return float(((p - q) * np.log2(p / q)).sum() / 2)
 
 
 def pattern_distances(humans: Trials, networks: Trials, condition: str) -> dict[str, float]:

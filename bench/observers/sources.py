@@ -10,6 +10,7 @@ import gzip
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +98,10 @@ def load(which: Which, folder: Path | None = None) -> Trials:
     source = SOURCES[which]
     kept = cache.cache_dir() / "datasets" / NAME / f"{which}-{source.fingerprint[:16]}.npz"
     places = [folder] if folder is not None else cache.folders(NAME)
-    usable = folder is None or any(path.exists() for path in _candidates(source, places))
+    usable = folder is None or any(_there(path) for path in _candidates(source, places))
     if usable and (found := _from_npz(kept, source)) is not None:
         return found
-    path = next((path for path in _candidates(source, places) if path.exists()), None)
+    path = next((path for path in _candidates(source, places) if _there(path)), None)
     if path is None:
         if folder is not None:
             raise UserError(
@@ -108,9 +109,7 @@ def load(which: Which, folder: Path | None = None) -> Trials:
                 f"https://github.com/{source.repository}; put one of them there"
             )
         path = places[-1] / _archive(source)
-        cache.fetch(
-            [ARCHIVE.format(repository=source.repository)], path, size=MOST_BYTES
-        )  # pragma: no cover
+        cache.fetch([ARCHIVE.format(repository=source.repository)], path, size=MOST_BYTES)
     trials, fingerprint = parse(_texts(source, path), source=str(path))
     if fingerprint != source.fingerprint:
         raise UserError(
@@ -140,6 +139,11 @@ def _candidates(source: Source, places: list[Path]) -> list[Path]:
     ]
 
 
+def _there(path: Path) -> bool:
+    """A file, or a folder of experiments: other repositories have a raw-data folder as well."""
+    return path.is_file() or next(path.glob("*/*.csv"), None) is not None
+
+
 def _texts(source: Source, path: Path) -> Iterator[tuple[str, str | None]]:
     """The csv texts with their experiment, where the text doesn't have it as a column."""
     try:
@@ -158,7 +162,7 @@ def _texts(source: Source, path: Path) -> Iterator[tuple[str, str | None]]:
                 inside = f"{source.folder}/{file_path.relative_to(path).as_posix()}"
                 if (experiment := _experiment(source, inside)) is not None:
                     yield file_path.read_text(encoding="utf-8"), experiment
-    except (OSError, EOFError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"can't read {path} ({error}); remove it and get it again") from error
 
 
@@ -199,7 +203,7 @@ def _from_npz(path: Path, source: Source) -> Trials | None:
                 name: Column(tuple(str(n) for n in kept[f"{name}_names"]), kept[f"{name}_codes"])
                 for name in COLUMNS
             }
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, zlib.error):
         return None  # it is made again
     trials = Trials(**columns)
     return trials if len(trials) == source.trials else None

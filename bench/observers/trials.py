@@ -171,6 +171,8 @@ def _blocks(text: str, experiment: str | None, source: str) -> Iterator[list[Seq
         rows = [line.split(",") for line in lines[start : start + AT_ONCE] if line]
         if any(len(row) != len(header) for row in rows):
             raise UserError(f"{source} has a row that is cut off; wanted {len(header)} values")
+        if not rows:
+            continue
         columns = list(zip(*rows, strict=True))
         block: list[Sequence[str]] = [
             [str(experiment)] * len(rows) if place is None else columns[place] for place in places

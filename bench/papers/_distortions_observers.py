@@ -1,4 +1,4 @@
-"""1808.08750, part (a): every accuracy table and the train-by-test matrix, from the raw trials."""
+"""1808.08750, part (a): human accuracy tables and the train-by-test matrix, from raw trials."""
 
 from __future__ import annotations
 
@@ -143,12 +143,16 @@ def _networks_max(networks: o.Trials) -> Claim:
         key: 100 * float(networks.where(experiment=key[0], observer=key[1]).correct.mean())
         for key in p.NETWORKS_MAX
     }
-    away = max(abs(found[key] - wanted) for key, wanted in p.NETWORKS_MAX.items())
+    eidolon = o.accuracies(networks.where(experiment="eidolon", observer="resnet152"))
+    apart = max(100 * abs(eidolon[c].mean - wanted) for c, wanted in p.RESNET_EIDOLON_MAX.items())
+    away = max(apart, *(abs(found[key] - wanted) for key, wanted in p.NETWORKS_MAX.items()))
     return Claim(
         id="network-tables",
         claim="Accuracy of the pretrained networks by the rule of the most probable class",
-        published="; ".join(f"{NETWORKS[n]}, {e}: {v} %" for (e, n), v in p.NETWORKS_MAX.items()),
-        measured="; ".join(f"{NETWORKS[n]}, {e}: {v:.1f} %" for (e, n), v in found.items()),
+        published="; ".join(f"{NETWORKS[n]}, {e}: {v} %" for (e, n), v in p.NETWORKS_MAX.items())
+        + f"; ResNet-152, Eidolon: {len(p.RESNET_EIDOLON_MAX)} cells",
+        measured="; ".join(f"{NETWORKS[n]}, {e}: {v:.1f} %" for (e, n), v in found.items())
+        + f"; largest difference in the cells {apart:.2f} points",
         holds=away <= CLOSE,
         how="rule: max; the column that these trials hold. The paper's own figures use sums of "
         "probabilities, which are not among them: there GoogLeNet has 38.7 % under noise",
@@ -355,7 +359,7 @@ def _matrix_blocks(matrix: Matrix) -> list[Block]:
             "all but salt-and-pepper."
         ),
         Table(
-            "Accuracy in %, recomputed from 1,490,880 trials",
+            "Accuracy in %, recomputed from raw trials",
             "tested on",
             ("humans", *p.NETWORK_FILES),
             tuple(

@@ -1,6 +1,6 @@
 """Distortions and observers: "Generalisation in humans and deep neural networks".
 
-Every published accuracy table and the train-by-test matrix from the authors' raw trials; the same
+Human accuracy tables and the train-by-test matrix from the authors' raw trials; the same
 experiment on our small networks; a pretrained network on photographs under all distortions.
 """
 

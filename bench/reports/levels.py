@@ -143,6 +143,7 @@ def level_chart(
         labelLimit=WIDTH - 40,
         symbolSize=140,
         symbolOpacity=1,
+        symbolStrokeWidth=0,  # else the lines' dashes fray the symbols
     )
     colours = alt.Color("name:N", sort=None, scale=colour_scale(names), legend=legend)
     shapes = alt.Shape(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import pytest
 
 from bench import observers as o
@@ -68,6 +70,50 @@ def test_the_train_by_test_matrix(humans: o.Trials, trained_networks: o.Trials, 
     assert len(found) == len(p.MATRIX[row]) == 21
     for got, wanted in zip(found, p.MATRIX[row], strict=True):
         assert got == (None if wanted is None else pytest.approx(wanted, abs=0.0501))
+
+
+def test_resnet_under_eidolon_by_the_most_probable_class(networks: o.Trials) -> None:
+    found = o.accuracies(networks.where(experiment="eidolon", observer="resnet152"))
+    assert {condition: a.mean for condition, a in found.items()} == p.RESNET_EIDOLON_MAX
+
+
+@pytest.mark.parametrize("which", ["humans", "model-vs-human"])
+def test_published_trials_have_the_fingerprint_that_is_wanted(
+    which: o.Which, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read anew: the other tests may take what an earlier run has kept in the cache."""
+    monkeypatch.setenv("TILTYARD_CACHE", str(tmp_path))
+    read = o.load(which, shared_data)
+    assert len(read) == o.SOURCES[which].trials
+    kept = o.load(which, shared_data)
+    for name in ("experiment", "observer", "session", "answer", "category", "condition", "image"):
+        once, again = getattr(read, name), getattr(kept, name)
+        assert once.names == again.names
+        assert np.array_equal(once.codes, again.codes)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "pooled", "networks"),
+    [
+        ("noise-png", "all-noise", ("C2",)),
+        ("salt-and-pepper-png", "all-noise", ("C1",)),
+        ("rotation", "all-noise", ("C1", "C2")),
+        ("noise-png", "specialised", ("A9",)),
+        ("rotation", "specialised", ("A7",)),
+    ],
+)
+def test_pooled_networks_are_copies_of_those_that_the_paper_names(
+    trained_networks: o.Trials, experiment: str, pooled: str, networks: tuple[str, ...]
+) -> None:
+    """An account of which network is which that doesn't rest on accuracies."""
+
+    def rows(observer: str) -> list[tuple[str, ...]]:
+        part = trained_networks.where(experiment=experiment, observer=observer)
+        columns = (part.session, part.image, part.answer)
+        return list(zip(*(column.texts().tolist() for column in columns), strict=True))
+
+    own = [row for name in networks for row in rows(p.NETWORK_FILES[name])]
+    assert sorted(rows(pooled)) == sorted(own)
 
 
 def test_a_network_trained_on_uniform_noise_is_at_chance_under_salt_and_pepper(

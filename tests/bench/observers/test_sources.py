@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gzip
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -64,11 +68,60 @@ def test_copies_of_human_files_among_the_networks_are_left_out(tmp_path: Path) -
     assert load("networks", written(tmp_path / "clone")).observer.names == ("vgg19",)
 
 
-def test_an_archive_of_the_repository_is_read(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "generalisation-humans-DNNs.zip", "w") as archive:
+def archived(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in LAYOUT.items():
             archive.writestr(f"generalisation-humans-DNNs-master/{name}", text)
+    return path
+
+
+def test_an_archive_of_the_repository_is_read(tmp_path: Path) -> None:
+    archived(tmp_path / "generalisation-humans-DNNs.zip")
     check(load("humans", tmp_path))
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that is served in GitHub's place."""
+    folder = tmp_path / "github"
+    folder.mkdir()
+    handler = partial(_Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(sources, "ARCHIVE", address + "/{repository}/zip/refs/heads/master")
+        monkeypatch.delenv("TILTYARD_OFFLINE")
+        yield folder
+        server.shutdown()
+        thread.join()
+
+
+def test_the_archive_is_downloaded_where_nothing_is_here_and_kept(
+    github: Path, tmp_path: Path
+) -> None:
+    served = archived(github / "rgeirhos/generalisation-humans-DNNs/zip/refs/heads/master")
+    check(load("humans"))
+    served.unlink()
+    assert load("networks").observer.names == ("vgg19",)  # from the archive that lies in the cache
+    assert (tmp_path / "cache/datasets/geirhos2018/generalisation-humans-DNNs.zip").is_file()
+
+
+def test_a_download_that_fails_says_where_to_put_the_archive(github: Path) -> None:
+    assert not list(github.iterdir())
+    with pytest.raises(UserError, match=r"404.*put it at .*generalisation-humans-DNNs\.zip"):
+        load("humans")
+
+
+def test_a_clone_of_the_other_repository_is_not_taken_for_the_wanted_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no copy of https://github.com/bethgelab/model-vs-human"):
+        load("model-vs-human", written(tmp_path / "clone"))
 
 
 def test_one_file_with_all_experiments_is_read_and_kept_in_the_cache(
@@ -111,6 +164,7 @@ def test_other_trials_are_refused(tmp_path: Path) -> None:
         ("a,b\n1,2\n", "has no column 'subj'; it has a, b"),
         (HEAD + "subject-01,1,1\n", "a row that is cut off; wanted 8 values"),
         (HEAD, "holds no trials"),
+        (HEAD + "\n\n", "holds no trials"),
     ],
 )
 def test_damaged_csv_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -121,7 +175,17 @@ def test_damaged_csv_is_named(tmp_path: Path, text: str, message: str) -> None:
         load("humans", folder)
 
 
-def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
-    (tmp_path / "geirhos2018-human-trials.csv.gz").write_bytes(b"\x1f\x8bnothing")
+def _bent(data: bytes) -> bytes:
+    """A byte of the compressed text that says an unknown kind of block."""
+    return data[:10] + b"\xff" + data[11:]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x1f\x8bnothing", gzip.compress(FIRST.encode())[:-9], _bent(gzip.compress(b"a" * 99))],
+    ids=["no gzip", "cut off", "bent"],
+)
+def test_a_damaged_archive_is_named(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "geirhos2018-human-trials.csv.gz").write_bytes(data)
     with pytest.raises(UserError, match=r"can't read .*csv\.gz"):
         load("humans", tmp_path)
