@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,15 +80,7 @@ class DistortionScore:
             "distortion": self.name,
             "unit": self.unit,
             "mean_accuracy": self.mean_accuracy,
-            "levels": [
-                {
-                    "level": level.level,
-                    "accuracy": level.accuracy,
-                    "interval": list(level.interval),
-                    "entropy": level.entropy,
-                }
-                for level in self.levels
-            ],
+            "levels": [{**vars(level), "interval": list(level.interval)} for level in self.levels],
         }
 
 
@@ -168,19 +161,8 @@ class Distorted:
         """As distortions.json in the folder, whole or not at all; returns its path."""
         from models.weights import write_whole
 
-        document = {
-            "version": VERSION,
-            "model": self.model,
-            "dataset": self.dataset,
-            "split": self.split,
-            "seed": self.seed,
-            "classes": self.classes,
-            "versions": self.versions,
-            "skipped": self.skipped,
-            "ids": self.ids,
-            "labels": self.labels,
-            "answers": [{**vars(a), "value": str(a.value)} for a in self.answers],
-        }
+        answers = [{**vars(a), "value": str(a.value)} for a in self.answers]
+        document = {"version": VERSION, **vars(self), "answers": answers}
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / ANSWERS_FILE
         write_whole(path, (json.dumps(document, ensure_ascii=False) + "\n").encode())
@@ -216,10 +198,8 @@ class Distorted:
 
 def entropy(answers: Iterable[int]) -> float:
     """Shannon entropy of the distribution of the answers, in bits (1808.08750, figure 4)."""
-    counts: dict[int, int] = {}
-    for answer in answers:
-        counts[answer] = counts.get(answer, 0) + 1
-    n = sum(counts.values())
+    counts = Counter(answers)
+    n = counts.total()
     return -sum(c / n * math.log2(c / n) for c in counts.values()) + 0.0
 
 

@@ -14,6 +14,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from ..distort import entropy
 from .categories import CATEGORIES
 from .trials import MISSING, Trials
 
@@ -69,15 +70,10 @@ def entropies(trials: Trials) -> dict[str, float]:
     for code, condition in enumerate(trials.condition.names):
         rows = (trials.condition.codes == code) & answered
         found[condition] = fmean(
-            _entropy(np.bincount(trials.answer.codes[rows & (group == one)]))
+            entropy(trials.answer.codes[rows & (group == one)].tolist())
             for one in np.unique(group[rows])
         )
     return found
-
-
-def _entropy(counts: NDArray[np.int64]) -> float:
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log2(shares)).sum()) + 0.0
 
 
 def confusion(trials: Trials) -> NDArray[np.int64]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,7 @@ from attacks.types import Norm
 
 from ..score import median_interval, robust_count
 from ._abs_suite import COLUMNS, NORMS, ROWS, THRESHOLD, Column, specification
+from ._jobs import side_by_side
 from .types import Report
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def play_table(folder: Path, data: Dataset, seed: int, processes: int, report: R
         for norm in NORMS
     ]
     done: dict[tuple[str, str], dict[str, Run]] = {}
-    for job, folders in _all_done(jobs, processes):
+    for job, folders in side_by_side(_do, jobs, processes):
         done[job.column, job.norm] = _loaded(job, folders)
         report(f"{len(done)} of {len(jobs)}: {job.column} in {job.norm}, {len(job.rows)} attacks")
     place = {image_id: index for index, image_id in enumerate(data.ids)}
@@ -106,19 +105,6 @@ def _job(
         seed,
         folder / f"{column.name.lower().replace(' ', '-').replace('.', '')}-{norm}",
     )
-
-
-def _all_done(jobs: Sequence[_Job], processes: int) -> Iterable[tuple[_Job, list[Path]]]:
-    """Each job with its run folders, as they end."""
-    if processes == 1:
-        for job in jobs:
-            yield job, _do(job)
-        return
-    # A forked child would inherit torch's threads in an unknown state.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        pending = {pool.submit(_do, job): job for job in jobs}
-        for future in as_completed(pending):
-            yield pending[future], future.result()
 
 
 def _do(job: _Job) -> list[Path]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from ..distort import Distorted
 from ..reports.blocks import Block, Heading, Paragraph, Table
 from ..reports.distortions import blocks as distortion_blocks
+from ._jobs import side_by_side
 from .types import Claim, Report
 
 MODEL, DATASET = "distortion_resnet", "fashion-mnist"
@@ -66,7 +65,8 @@ def train_all(folder: Path, seeds: Sequence[int], processes: int, report: Report
     trainings = list(recipes(MODEL))
     found: dict[tuple[str, int], dict[str, float]] = {}
     jobs = [(training, seed, folder) for seed in seeds for training in trainings]
-    for number, (training, seed, accuracies) in enumerate(_done(jobs, processes), start=1):
+    for number, (job, accuracies) in enumerate(side_by_side(_accuracies, jobs, processes), 1):
+        training, seed, _ = job
         found[training, seed] = accuracies
         report(f"{number} of {len(jobs)} networks: {training}, seed {seed}")
     return {
@@ -78,25 +78,13 @@ def train_all(folder: Path, seeds: Sequence[int], processes: int, report: Report
     }
 
 
-def _done(
-    jobs: Sequence[tuple[str, int, Path]], processes: int
-) -> Iterator[tuple[str, int, dict[str, float]]]:
-    if processes == 1:
-        for job in jobs:
-            yield job[0], job[1], _accuracies(*job)
-        return
-    # A forked child would inherit torch's threads in an unknown state.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        pending = {pool.submit(_accuracies, *job): job for job in jobs}
-        for future in as_completed(pending):
-            yield pending[future][0], pending[future][1], future.result()
-
-
-def _accuracies(training: str, seed: int, folder: Path) -> dict[str, float]:
+def _accuracies(job: tuple[str, int, Path]) -> dict[str, float]:
+    """Of one training and seed, trained where it isn't yet; facts and weights are in the folder."""
     from models.weights import find, stem
 
     from ..training import train
 
+    training, seed, folder = job
     if seed == 0:
         path = find(MODEL, DATASET, training)
     else:

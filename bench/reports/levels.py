@@ -41,20 +41,8 @@ def accuracy_block(
     caption: str,
 ) -> Chart:
     """A chart of accuracies in [0,1] with the numbers behind it."""
-    drawn = tuple(Line(printable(x.name), x.values, x.low, x.high) for x in lines)
-    svg = level_chart(
-        drawn,
-        tuple(levels),
-        unit or "level",
-        y_title="accuracy",
-        top=1.0,
-        reference=(f"chance {percent(chance)}", chance),
-        shares=True,
-        title=f"{heading}: accuracy against level",
-    )
-    return Chart(
-        heading, svg, caption, unit or "level", _columns(lines), _rows(lines, levels, shares=True)
-    )
+    reference = (f"chance {percent(chance)}", chance)
+    return _block(heading, lines, levels, unit, caption, "accuracy", 1.0, reference, shares=True)
 
 
 def entropy_block(
@@ -67,20 +55,36 @@ def entropy_block(
     caption: str,
 ) -> Chart:
     """A chart of entropies in bits, `most` of which are possible, with the numbers behind it."""
-    drawn = tuple(Line(printable(x.name), x.values, x.low, x.high) for x in lines)
+    said = "entropy of the answers in bits"
+    reference = (f"all answers equally often: {most:.3g} bits", most)
+    return _block(heading, lines, levels, unit, caption, said, 1.1 * most, reference, shares=False)
+
+
+def _block(
+    heading: str,
+    lines: Sequence[Line],
+    levels: Sequence[str],
+    unit: str,
+    caption: str,
+    y_title: str,
+    top: float,
+    reference: tuple[str, float],
+    *,
+    shares: bool,
+) -> Chart:
+    unit = unit or "level"
     svg = level_chart(
-        drawn,
+        tuple(Line(printable(x.name), x.values, x.low, x.high) for x in lines),
         tuple(levels),
-        unit or "level",
-        y_title="entropy of the answers in bits",
-        top=1.1 * most,
-        reference=(f"all answers equally often: {most:.3g} bits", most),
-        shares=False,
-        title=f"{heading}: entropy against level",
+        unit,
+        y_title=y_title,
+        top=top,
+        reference=reference,
+        shares=shares,
+        title=f"{heading}: {y_title.partition(' ')[0]} against level",
     )
-    return Chart(
-        heading, svg, caption, unit or "level", _columns(lines), _rows(lines, levels, shares=False)
-    )
+    rows = _rows(lines, levels, shares=shares)
+    return Chart(heading, svg, caption, unit, _columns(lines), rows)
 
 
 @lru_cache(maxsize=256)

@@ -104,12 +104,12 @@ def accuracies(
     own = seeds(data.ids)
     found = {}
     for name, value in conditions.items():
-        right = 0
+        distortion, right = None if name == "plain" else load(name), 0
         for start, batch in enumerate(data.batches(AT_ONCE)):
             images = batch.images
-            if name != "plain":
+            if distortion is not None:
                 part = own[start * AT_ONCE : (start + 1) * AT_ONCE]
-                images = load(name)(images, value, part)
+                images = distortion(images, value, part)
             with torch.no_grad():
                 right += int((network(images).argmax(1) == batch.targets).sum())
         found[name] = right / len(data)
