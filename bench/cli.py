@@ -22,6 +22,7 @@ from .errors import InfrastructureError, SubmissionError, UserError
 if TYPE_CHECKING:
     from .compare import Comparison, Difference, Discordant
     from .distort import Distorted
+    from .invariance import Invariance
     from .match import Outcome
     from .plugins import Kind
     from .runs import Run
@@ -398,6 +399,59 @@ def distort(
 
 
 @app.command()
+def invariance(
+    model: Annotated[
+        list[str],
+        typer.Option("--model", help="NAME, NAME:key=value,... or FILE.py; may be repeated."),
+    ],
+    dataset: Annotated[str, typer.Option("--dataset", help="NAME of a data set.")] = "mnist5k",
+    oracle: Annotated[
+        str, typer.Option(help="An independent model that stands in for people; as --model.")
+    ] = "small_cnn",
+    model_parameters: Annotated[
+        list[str] | None, typer.Option("-M", help="key=value for every --model.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which split of the data set.")] = "test",
+    images: Annotated[
+        int, typer.Option(min=2, help="How many, from the first; each is source and donor once.")
+    ] = 500,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Of gradient descent, for models that can't be inverted.")
+    ] = 500,
+    seed: Annotated[int, typer.Option(help="Decides which images are paired.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 100,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the facts and a page; none by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make metamers, as in arXiv 1811.00401: other images that a model can't tell apart."""
+    from .inverting import Plan, measure_models
+
+    plan = Plan(
+        models=tuple(model),
+        model_parameters=pairs("-M", model_parameters),
+        oracle=oracle,
+        dataset=dataset,
+        split=split,
+        images=images,
+        steps=steps,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    found = list(measure_models(plan, out, watch=_steps))
+    if as_json:
+        documents = [one.to_json() for one in found]
+        print_json(documents[0] if len(documents) == 1 else documents)
+        return
+    _print_invariance(found)
+    if out is not None:
+        from .reports import invariance as page
+
+        typer.echo(str(page.write_html(found, out / "report.html")))
+
+
+@app.command()
 def reproduce(
     paper: Annotated[str, typer.Argument(help="arXiv id, such as 1805.09190.")],
     full: Annotated[
@@ -609,6 +663,50 @@ def _print_distorted(found: list[Distorted]) -> None:
     typer.echo(f"chance: {1 / found[0].classes:.1%}; bits: entropy of the answers")
     for name, why in found[0].skipped.items():
         typer.echo(f"left out: {name}: {why}")
+
+
+def _print_invariance(found: list[Invariance]) -> None:
+    from .invariance import TOLERANCE
+    from .reports.invariance import share
+
+    first = found[0]
+    rows = []
+    for one in found:
+        score = one.score()
+        rows.append(
+            [
+                one.model,
+                one.method,
+                share(score.metamers),
+                share(score.exact),
+                share(score.donor_named),
+                share(score.clipped_metamers),
+                f"{score.logit_error:.2g}",
+                f"{score.range_violation:.2g}",
+                f"{score.distance_donor:.3g}",
+                f"{score.accuracy:.1%}",
+            ]
+        )
+    print_table(
+        [
+            "model",
+            "method",
+            "metamers",
+            "exact logits",
+            "oracle: donor",
+            "metamers, clipped",
+            "logit error",
+            "beyond [0,1]",
+            "L2 to donor",
+            "accuracy",
+        ],
+        rows,
+        title=f"{len(first.source_ids)} pairs of {first.dataset} ({first.split})",
+    )
+    typer.echo(
+        f"a metamer has its source's logits to {TOLERANCE:g}, and the oracle ({first.oracle}, "
+        f"{first.score().oracle_accuracy:.1%} right) gives it its donor's class"
+    )
 
 
 def _print_failures(policy: Failures) -> None:

@@ -73,7 +73,13 @@ def create(
 
 def build(*, tiny: bool = False) -> nn.Module:
     """The untrained network for 28x28, in training mode: three basic blocks."""
-    width = 8 if tiny else 16  # with 4, torch 2.14's channels-last convolutions corrupt memory
+    return build_small(8 if tiny else 16)
+
+
+def build_small(width: int) -> nn.Module:
+    """The same with another number of maps in its first block, which is at least 8."""
+    if width < 8:  # with 4, torch 2.14's channels-last convolutions corrupt memory
+        raise ValueError(f"got a width of {width}; wanted at least 8")
     return ResNet(
         stem=nn.Conv2d(1, width, 4, stride=2, padding=1, bias=False),  # (N,16,14,14)
         stages=[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from torch import nn
 
@@ -14,6 +14,9 @@ from .wrappers import Classifier, seeded
 Training = Literal["plain", "pgd"]
 
 MNIST_SHAPE = (1, 28, 28)
+
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def trained(
@@ -44,8 +47,25 @@ def trained(
     Raises:
         UsageError: weights are missing, changed, or another network's.
     """
+    network = filled(
+        name, build, dataset=dataset, training=training, weights=weights, tiny=tiny, seed=seed
+    )
+    return Classifier(network, image_shape=image_shape, classes=classes)
+
+
+def filled(
+    name: str,
+    build: Callable[..., Network],
+    *,
+    dataset: str,
+    training: str,
+    weights: str | None,
+    tiny: bool,
+    seed: int,
+) -> Network:
+    """The same before it is frozen, for networks that are more than classifiers."""
     network = seeded(seed, lambda: build(tiny=tiny))
     if weights is not None or not tiny:
         path = Path(weights) if weights is not None else find(name, dataset, training)
         fill(network, load_verified(path), source=path)
-    return Classifier(network, image_shape=image_shape, classes=classes)
+    return network

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from ..distort import Distorted
 from ..reports.blocks import Block, Heading, Paragraph, Table
 from ..reports.distortions import blocks as distortion_blocks
 from ._jobs import side_by_side
+from ._seeds import Cells
 from .types import Claim, Report
 
 MODEL, DATASET = "distortion_resnet", "fashion-mnist"
 PHOTOGRAPHS, NETWORK = "tiny-imagenet-avc", "efficientnet_lite0"
-
-T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}
-"""Quantile 0.975 of Student's t for the mean of so many seeds."""
 
 GOOD = 0.75
 """Accuracy that a network has to reach on the distortion that it was trained on."""
@@ -28,26 +25,6 @@ NEAR = 0.1
 """Share of the images by which an accuracy may be off and still be "near"."""
 
 CHANCE = 0.1
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Accuracies of one training under one condition, one for each seed."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return fmean(self.values)
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """95 %, by Student's t over the seeds; None for a single one."""
-        n = len(self.values)
-        if n < 2:
-            return None
-        half = T_95.get(n, 1.96) * stdev(self.values) / n**0.5
-        return self.mean - half, self.mean + half
 
 
 Grid = dict[str, dict[str, Cells]]

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..runs import versions
-from . import components
+from . import sheet
 from .blocks import Block, Heading, Paragraph, Table
 from .components import percent
 from .levels import Line, accuracy_block, entropy_block
@@ -19,25 +18,19 @@ if TYPE_CHECKING:
 
 def write_html(found: Sequence[Distorted], out: Path) -> Path:
     """Write the page, which opens offline, and return `out`."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(render(found), encoding="utf-8")
-    return out
+    return sheet.write(render(found), out)
 
 
 def render(found: Sequence[Distorted]) -> str:
     """The page as HTML, for models asked about the same images and distortions."""
     first = found[0]
-    return (
-        components.environment()
-        .get_template("distortions.html")
-        .render(
-            style=components.STYLE.read_text(encoding="utf-8"),
-            lede=f"{len(first.labels)} images of {first.dataset} ({first.split}), "
-            f"{first.classes} classes, seed {first.seed}.",
-            blocks=blocks(found),
-            side=56,
-            versions=list(versions().items()),
-        )
+    return sheet.render(
+        topic="distortions (arXiv 1808.08750)",
+        heading="Answers to distorted images",
+        lede=f"{len(first.labels)} images of {first.dataset} ({first.split}), "
+        f"{first.classes} classes, seed {first.seed}.",
+        blocks=blocks(found),
+        command="tiltyard distort",
     )
 
 

@@ -54,6 +54,9 @@ class Card:
     robust_attack: str | None = None
     distorted_accuracy: dict[str, float] | None = None
     """Fraction right under each of `bench.training.distorted.CONDITIONS`."""
+    inversion: dict[str, float] | None = None
+    """Of invertible networks, on the test images: the largest error of a pixel that was encoded and
+    decoded again, and nats a dimension with the training's noise."""
     calibration: dict[str, Any] | None = None
     """What was set by data after the training, for models that have such constants."""
 

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..datasets import dataset as load_dataset
 from ..errors import UserError
-from .recipes import ClassifierRecipe, DistortionRecipe, Recipe, VAERecipe, recipes
+from .recipes import (
+    ClassifierRecipe,
+    DistortionRecipe,
+    InvertibleRecipe,
+    Recipe,
+    VAERecipe,
+    recipes,
+)
 
 if TYPE_CHECKING:
     from ..datasets import Dataset
@@ -122,6 +129,10 @@ def _fit(
         from . import distorted
 
         distorted.fit(network, data, recipe, seed=seed, report=report)
+    elif isinstance(recipe, InvertibleRecipe):
+        from . import invertible
+
+        invertible.fit(network, data, recipe, seed=seed, report=report)
     elif isinstance(recipe, ClassifierRecipe):
         from . import classifier
 
@@ -154,9 +165,15 @@ def _measured(
         return {"clean_accuracy": found["plain"], "distorted_accuracy": found}
     from .classifier import EVALUATION_ATTACK, evaluate
 
+    facts: dict[str, Any] = {}
+    if isinstance(recipe, InvertibleRecipe):
+        from .invertible import inversion
+
+        facts["inversion"] = inversion(network, test_data, recipe)
     accuracy, robust = evaluate(network, test_data, seed=seed)
     report(f"accuracy {accuracy:.1%} clean, {robust:.1%} after {EVALUATION_ATTACK}")
     return {
+        **facts,
         "clean_accuracy": accuracy,
         "robust_accuracy": robust,
         "robust_attack": EVALUATION_ATTACK,

@@ -26,6 +26,27 @@ FINGERPRINTS = {
     ("mnist5k", "test"): "86869fdcac7fed72c6ba94170f85a0952d1f054d1be7efa556d4cb831ef7f480",
     ("fashion-mnist", "train"): "caba6ec759872e7a662b4ed58dd537d4038f90cf1f20dd1cef15da97a57d8d07",
     ("fashion-mnist", "test"): "9884ce36b0b3db5e455f2703590a4c840de3cb1afe3cc16891ae7fcf35d63cf2",
+    ("binary-shiftmnist", "train"): (
+        "ffd58c8dfe50a02af370ee35fbcdb949487b04fc9302dc6278d6bfa979c099ba"
+    ),
+    ("binary-shiftmnist", "test"): (
+        "41d98c5e4ca7b0b9507681b033ef48111654e31741afcd7329b45a701bdc3c56"
+    ),
+    ("binary-shiftmnist", "test-random"): (
+        "e413bc6afa70cebed51842af2cb2bed82a3e0261e03a9c9a6d9a8d63f2c89dce"
+    ),
+    ("binary-shiftmnist", "test-removed"): (
+        "1afa731edbc0899bf0eb4d936a7d15a21c3c675d9fd5c1ee9dca8e993a7dcadc"
+    ),
+    ("textured-shiftmnist", "train"): (
+        "0778f4725bb1a29dabe058312224879b5e76903ef105acf076ed9f1d3bb9a90d"
+    ),
+    ("textured-shiftmnist", "test"): (
+        "621a5a194971210b4a748a8035947f9ff1803251820fe4f90ff08c2c1e520b29"
+    ),
+    ("textured-shiftmnist", "test-random"): (
+        "90a8f06faccb380235c6dd88bfcfb156433f9394d81952b91b1616d0b735ee70"
+    ),
     ("tiny-imagenet-avc", "test"): (
         "bd6a8c9136ab29cb5536a97a019584961155b6d7651c856e1d65502126a3ef3d"
     ),
@@ -33,6 +54,8 @@ FINGERPRINTS = {
 SIZES = {
     "digits": (1438, 359),
     "mnist5k": (4000, 1000),
+    "binary-shiftmnist": (4000, 1000),
+    "textured-shiftmnist": (4000, 1000),
     "fashion-mnist": (60000, 10000),
 }
 
@@ -141,13 +164,23 @@ def test_parts_that_do_not_belong_together_are_refused() -> None:
 
 
 def test_the_names_are_those_of_the_files() -> None:
-    assert names() == ["digits", "fashion-mnist", "mnist", "mnist5k", "tiny-imagenet-avc"]
+    assert names() == [
+        "binary-shiftmnist",
+        "digits",
+        "fashion-mnist",
+        "mnist",
+        "mnist5k",
+        "textured-shiftmnist",
+        "tiny-imagenet-avc",
+    ]
 
 
 def test_a_misspelt_data_set_names_the_near_one() -> None:
     with pytest.raises(UserError, match=r"no data set 'mnist5'; did you mean 'mnist5k'"):
         dataset("mnist5")
-    with pytest.raises(UserError, match=r"there are digits, fashion-mnist, mnist, mnist5k"):
+    with pytest.raises(
+        UserError, match=r"there are binary-shiftmnist, digits, fashion-mnist, mnist, mnist5k"
+    ):
         dataset("qqq")
 
 

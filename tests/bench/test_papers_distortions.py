@@ -10,7 +10,8 @@ from bench import observers, plugins
 from bench.errors import UserError
 from bench.papers import _distortions_networks as networks
 from bench.papers import _distortions_observers as observed
-from bench.papers._distortions_networks import Cells, Grid
+from bench.papers._distortions_networks import Grid
+from bench.papers._seeds import Cells
 from bench.papers.types import Reproduction
 from bench.reports import reproduction
 from bench.training.distorted import CONDITIONS
