@@ -121,8 +121,9 @@ def try_submission(
     as_json: Json = False,
 ) -> None:
     """Try a submission with the server's own referee, sandbox and limits."""
-    from . import local_test
+    from . import local_test, packaging
 
+    packaging.read_manifest(folder)  # before Docker is looked for: one mistake, one line
     chosen: Literal["docker", "process"] = sandbox.value if sandbox else _sandbox_here()
     result = local_test.test_submission(
         folder,
