@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .criteria import Criterion
 from .oracle import Oracle
 from .random import ImageRandom
-from .types import Attack
+from .types import Attack, Pool
 from .views import View
 
 
@@ -105,6 +106,34 @@ def ask_nearest(
     return values.isfinite().sum(1)
 
 
+def nearest_of_pool(
+    pool: Pool, images: Tensor, criterion: Criterion, count: int
+) -> tuple[Tensor, Tensor]:
+    """Pool images that may well be adversarial: of the wanted class, or of any other than the true.
+
+    Args:
+        pool: where they are from.
+        images: (N, C, H, W) clean images.
+        criterion: the question about them.
+        count: K, how many for each image at most.
+
+    Returns:
+        (N, K) rows of the pool, the nearest in L2 first, and (N, K) bool, which of them there are.
+        K is smaller where the pool is. No query is spent.
+    """
+    distances = torch.cdist(images.flatten(1), pool.images.flatten(1))
+    distances[~_candidates(pool, criterion)] = torch.inf
+    nearest = distances.sort(dim=1, stable=True)
+    return nearest.indices[:, :count], nearest.values[:, :count].isfinite()
+
+
+def _candidates(pool: Pool, criterion: Criterion) -> Tensor:
+    """Which pool images (M,) each image (N,) may take by their true labels, (N, M) bool."""
+    if criterion.targets is not None:
+        return pool.labels.unsqueeze(0) == criterion.targets.unsqueeze(1)
+    return pool.labels.unsqueeze(0) != criterion.labels.unsqueeze(1)
+
+
 def _pool_starts(oracle: Oracle, images: Tensor, starts: Tensor, found: Tensor, tries: int) -> None:
     """The pool's images of each wanted class, nearest first (L2), until one is adversarial."""
     pool, targets = oracle.pool, oracle.criterion.targets
@@ -115,7 +144,7 @@ def _pool_starts(oracle: Oracle, images: Tensor, starts: Tensor, found: Tensor, 
         return
     # Free of queries: which images of the wanted class are nearest.
     distances = torch.cdist(images.flatten(1), pool.images.flatten(1))
-    distances[pool.labels.unsqueeze(0) != targets.unsqueeze(1)] = torch.inf
+    distances[~_candidates(pool, oracle.criterion)] = torch.inf
     asked = ask_nearest(oracle, starts, found, pool.images, distances, tries=tries)
     for row in (~found).nonzero().flatten().tolist():
         oracle.note(

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attacks import Attack, BudgetExhausted, Model, UsageError, foolbox
+from attacks import Attack, BudgetExhausted, Model, foolbox
+from attacks.starts import nearest_of_pool
 
 from .errors import UserError
 
@@ -108,16 +109,51 @@ class LabelModel:
         return one_hot(check_labels(self.model.predict(to_pixels(images)), len(images)))
 
 
+STARTS = 5
+"""Images that an attack may start from, for each of its own."""
+
+
+def starts_of(oracle: Oracle, images: Tensor, criterion: Criterion) -> list[Pixels]:
+    """For each image (N, C, H, W) those of the pool that it may start from, (n, H, W, C) uint8.
+
+    At most `STARTS`, the nearest first; none where there is no pool. They cost nothing.
+    """
+    pool = oracle.pool
+    if pool is None:
+        return [to_pixels(images[:0]) for _ in range(len(images))]
+    rows, there = nearest_of_pool(pool, images, criterion, STARTS)
+    return [to_pixels(pool.images[row[kept]]) for row, kept in zip(rows, there, strict=True)]
+
+
 class _Predict:
     """The question that an attack may ask about one image, with what the kit's has beside it."""
 
-    def __init__(self, oracle: Oracle, row: int) -> None:
+    def __init__(self, oracle: Oracle, images: Tensor, criterion: Criterion, row: int) -> None:
         self._oracle = oracle
+        self._images = images
+        self._criterion = criterion
         self._row = row
 
     def __call__(self, images: Pixels) -> Labels:
         rows = torch.full((len(images),), self._row)
         return self._oracle.labels(to_images(images), rows).numpy().copy()
+
+    @property
+    def target(self) -> int | None:
+        """The wanted label of a targeted match."""
+        targets = self._criterion.targets
+        return None if targets is None else int(targets[self._row])
+
+    @property
+    def starts(self) -> Pixels:
+        """Images (n, H, W, C) of others that may be adversarial, the nearest first."""
+        index = torch.tensor([self._row])
+        return starts_of(self._oracle, self._images[index], self._criterion.take(index))[0]
+
+    def fools(self, images: Pixels) -> NDArray[np.bool_]:
+        """Which images (n, H, W, C) are adversarial, (n,) bool; each is a query."""
+        rows = torch.full((len(images),), self._row)
+        return self._oracle.is_adversarial(to_images(images), rows).numpy().copy()
 
     @property
     def remaining(self) -> int:
@@ -165,11 +201,9 @@ class ImageByImage:
 
         Where the attack lets the budget's exception escape, the best that it asked counts.
         """
-        if criterion.targets is not None:
-            raise UsageError("attack_image is untargeted; play it without --targeted")
         found = images.clone()
         for row, pixels in enumerate(to_pixels(images)):
-            predict = _Predict(model, row)
+            predict = _Predict(model, images, criterion, row)
             rng = np.random.default_rng(random.seeds[row])
             try:
                 answer = self.attack.attack_image(predict, pixels, int(criterion.labels[row]), rng)

@@ -269,6 +269,15 @@ def _load(kind: Kind, spec: str | Spec, defaults: Mapping[str, Any]) -> tuple[An
     for key, value in defaults.items():
         if key in signature.parameters:
             values.setdefault(key, value)
+    missing = [
+        p.name
+        for p in signature.parameters.values()
+        if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in values
+    ]
+    if missing:
+        lacking = " and ".join(missing)
+        wanted = ",".join(f"{name}=..." for name in missing)
+        raise UserError(f"{parsed.name} needs {lacking}; wanted {parsed.name}:{wanted}")
     usage_errors = _usage_errors()
     try:
         return create(*arguments, **values), parsed

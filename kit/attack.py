@@ -36,6 +36,7 @@ class Predict:
 
     Each image asked is one query. ``remaining``: queries left. ``best``: the adversarial nearest
     to the original among all images asked so far, or None; ``distance``: how near, on [0,1].
+    ``target``: the label that is wanted, or None where any wrong one will do.
     """
 
     def __init__(self, referee: Referee, sample: dict[str, Any], image: Image, norm: str) -> None:
@@ -43,6 +44,9 @@ class Predict:
         self._number = str(sample["sample"])
         self._image = image
         self._label = int(sample["label"])
+        target = sample.get("target")
+        self.target = None if target is None else int(target)
+        self._starts: Image | None = None
         self._norm = norm
         self.remaining = int(sample["remaining"])
         self.best: Image | None = None
@@ -67,8 +71,27 @@ class Predict:
         self._keep(images, labels)
         return labels
 
+    def fools(self, images: Image) -> Image:
+        """Ask: which images (n,H,W,C) are adversarial, (n,) bool. Each is a query, as above."""
+        return self._adversarial(self(images))
+
+    @property
+    def starts(self) -> Image:
+        """Images (n,H,W,C) of other samples, true to the wanted label, the nearest first; free.
+
+        At most five, of any wrong label where none is wanted; the model may see them differently.
+        """
+        if self._starts is None:
+            self._starts = self._referee.starts(self._number, self._image.shape)
+        return self._starts
+
+    def _adversarial(self, labels: Image) -> Image:
+        if self.target is None:
+            return np.asarray(labels != self._label)
+        return np.asarray(labels == self.target)
+
     def _keep(self, images: Image, labels: Image) -> None:
-        adversarial = images[labels != self._label]
+        adversarial = images[self._adversarial(labels)]
         if len(adversarial):
             distances = measure(self._norm, adversarial, self._image)
             nearest = int(distances.argmin())
@@ -121,6 +144,13 @@ class Referee:
             raise refusal(reply)
         return wire.loads(reply.body, dtype="uint8", shape=shape)
 
+    def starts(self, sample: str, shape: tuple[int, ...]) -> Image:
+        """Give the images uint8 (n, *shape) that a sample may start from."""
+        reply = self.ask("GET", f"/v1/starts/{sample}.npy")
+        if reply.status != 200:
+            raise refusal(reply)
+        return wire.loads(reply.body, dtype="uint8", shape=(None, *shape))
+
     def hand_in(self, sample: int, image: Image) -> dict[str, Any]:
         """Hand in an adversarial: ``{"adversarial": bool, "distance": float, ...}``."""
         reply = self.ask("POST", f"/v1/adversarials/{sample}", wire.dumps(image))
@@ -156,8 +186,8 @@ def attack(attack: Attack, *, host: str | None = None, port: int | None = None) 
 
 def _run(attack: Attack, referee: Referee) -> None:
     task = referee.task()
-    if task.get("protocol") != 1 or task.get("targeted"):
-        raise RefereeError(200, "this kit plays untargeted attacks by protocol 1: get a newer one")
+    if task.get("protocol") != 1:
+        raise RefereeError(200, "this kit plays by protocol 1 alone: get a newer one")
     samples = task["samples"]
     images = referee.images((len(samples), *task["image"]["shape"]))
     raised = 0

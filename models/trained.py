@@ -11,7 +11,7 @@ from torch import nn
 from .weights import fill, find, load_verified
 from .wrappers import Classifier, seeded
 
-Training = Literal["plain", "pgd"]
+Training = Literal["plain", "noise", "pgd"]
 
 MNIST_SHAPE = (1, 28, 28)
 

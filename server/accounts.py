@@ -35,6 +35,10 @@ Action = Literal[
     "submission.withdraw",
     "submission.rerun",
     "submission.logs",
+    "challenge.manage",
+    "board.rescore",
+    "round.read",
+    "round.manage",
 ]
 BASELINE: Final = "baseline"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,39}")
@@ -62,7 +66,7 @@ class Actor:
 
 ANONYMOUS: Final = Actor(account_id=None, name="anonymous", role="anonymous", scope="read")
 
-# action -> (who besides operators: "anyone", "signed-in" or "owner"; the least scope)
+# action -> (who besides operators: "anyone", "signed-in", "owner" or "nobody"; the least scope)
 _RULES: Final[dict[Action, tuple[str, Scope]]] = {
     "public.read": ("anyone", "read"),
     "upload.create": ("signed-in", "submit"),
@@ -75,6 +79,10 @@ _RULES: Final[dict[Action, tuple[str, Scope]]] = {
     "submission.withdraw": ("owner", "submit"),
     "submission.rerun": ("owner", "submit"),
     "submission.logs": ("owner", "read"),
+    "challenge.manage": ("nobody", "operate"),
+    "board.rescore": ("nobody", "operate"),
+    "round.read": ("nobody", "operate"),
+    "round.manage": ("nobody", "operate"),
 }
 _OPERATORS_NEVER: Final[frozenset[Action]] = frozenset({"upload.write"})
 
@@ -86,9 +94,9 @@ def can(actor: Actor, action: Action, owner_id: str | None = None) -> bool:
         return False
     if who == "anyone":
         return True
-    if actor.account_id is None:
+    if actor.account_id is None and actor.role == "anonymous":
         return False
-    if who == "signed-in" or actor.owns(owner_id or ""):
+    if who == "signed-in" or (who == "owner" and actor.owns(owner_id or "")):
         return True
     return actor.role == "operator" and actor.scope == "operate" and action not in _OPERATORS_NEVER
 

@@ -17,7 +17,8 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from . import errors, housekeeping, lifecycle, sandbox
+from . import challenges, errors, housekeeping, lifecycle, sandbox
+from .api import challenges as challenge_routes
 from .api import matches, submissions, system, tracks, uploads
 from .api.deps import State
 from .db import migrations
@@ -65,7 +66,13 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.tiltyard = state
     app.state.uploads_in_progress = set()
-    for router in (uploads.router, submissions.router, tracks.router, matches.router):
+    for router in (
+        uploads.router,
+        submissions.router,
+        challenge_routes.router,
+        tracks.router,
+        matches.router,
+    ):
         app.include_router(router, prefix="/api/v1")
     app.include_router(system.router, prefix="/api/v1")
     app.include_router(system.health_router)
@@ -96,9 +103,11 @@ def open_provider(settings: Settings, instance: str) -> Provider:
 
 
 def _start(state: State, instance: Instance) -> None:
-    if state.settings.baselines:
-        with state.database.write() as session:
-            lifecycle.enter_baselines(session)
+    baselines = state.settings.baselines
+    with state.database.write() as session:
+        challenges.open_first(session, state.settings.challenges)
+        if baselines != "none":
+            lifecycle.enter_baselines(session, slow=baselines == "all")
     housekeeping.collect(state.database, state.store, state.settings.data_dir)
     if state.settings.workers:
         player = Player(state.provider, state.store)

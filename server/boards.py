@@ -1,4 +1,4 @@
-"""Boards from facts: a row is a pure function of stored sample results and of who plays whom.
+"""Boards from facts: a row is a pure function of facts and of who plays whom (see standings.py).
 
 An entry is scored when every baseline has been played; the five best join as they finish. "Best"
 is judged by the matches against baselines alone, which all entries share: so the choice of
@@ -10,22 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session, defer
-
 from . import rules
-from .db.engine import db_now
-from .db.tables import BoardRow, Job, Match, SampleResult, Submission
-from .db.writes import append_event, upsert
-from .jobs import OPEN
 
 if TYPE_CHECKING:
-    from bench.tracks.types import Track
+    from bench.tracks.types import Scoring, Track
 
-FORMAT = 1
+FORMAT = 2
 """Part of every inputs hash: raise it when the meaning of a row's data changes."""
 
 
@@ -41,6 +34,8 @@ class Fact:
     worst_case: float
     queries: int
     sandbox: str
+    trace: tuple[tuple[int, float], ...] = ()
+    distances: Mapping[str, float] | None = None
 
     @property
     def counted(self) -> float:
@@ -50,17 +45,34 @@ class Fact:
         return self.distance if self.success and self.distance is not None else self.worst_case
 
 
-def fact_of(row: SampleResult) -> Fact:
-    """What counts of a stored sample result."""
-    return Fact(
-        row.image_id,
-        row.clean_correct,
-        row.status,
-        row.success,
-        row.distance,
-        row.worst_case,
-        row.queries,
-        row.sandbox,
+def scored(facts: Iterable[Fact], scoring: Scoring, worst: Mapping[str, float]) -> tuple[Fact, ...]:
+    """Facts as a scoring rule counts them, by the image. Pure.
+
+    Args:
+        facts: with ``trace`` where the rule counts queries, with ``distances`` where it has a norm.
+        worst: {image: distance to its farthest corner} in the rule's norm, where it has one.
+    """
+    counted = []
+    for fact in facts:
+        if fact.image_id in scoring.exclude:
+            continue
+        if scoring.queries is not None and fact.status != "clean_error":
+            fact = _after(fact, scoring.queries)
+        if scoring.norm is not None:
+            measured = (fact.distances or {}).get(scoring.norm)
+            fact = replace(fact, distance=measured, worst_case=worst[fact.image_id])
+        counted.append(fact)
+    return tuple(counted)
+
+
+def _after(fact: Fact, queries: int) -> Fact:
+    """What was known of an image after so many queries."""
+    known = [distance for asked, distance in fact.trace if asked <= queries]
+    if queries >= fact.queries and fact.success and fact.distance is not None:
+        known.append(fact.distance)
+    distance = min(known, default=None)
+    return replace(
+        fact, success=distance is not None, distance=distance, queries=min(fact.queries, queries)
     )
 
 
@@ -85,9 +97,12 @@ class Entry:
 
 
 def compute(
-    track: Track, entry: Entry, foes: Sequence[str], baselines: frozenset[str]
+    track: Track, entry: Entry, foes: Sequence[str], required: frozenset[str]
 ) -> dict[str, Any]:
-    """One row's data from an entry's matches against ``foes``. Pure."""
+    """One row's data from an entry's matches against ``foes``. Pure.
+
+    There is a score once every foe of ``required`` has been played.
+    """
     matches = [entry.played[foe] for foe in foes if foe in entry.played]
     void = sum(match.state == "void" for match in matches)
     done = [match for match in matches if match.state == "done"]
@@ -110,22 +125,22 @@ def compute(
         row["failed_samples"] = sum(not fact.success for fact in attacked)
         if track.kind == "model":
             row["clean_accuracy"] = _mean([fact.clean_correct for fact in done[0].facts])
-    state, reason = _state(matches, foes, baselines)
+    state, reason = _state(matches, foes, required)
     row["state"], row["reason"] = state, reason
     if state == "scored":
         row.update(_score(track, done))
     return row
 
 
-def inputs_hash(track: Track, entry: Entry, foes: Sequence[str], baselines: frozenset[str]) -> str:
+def inputs_hash(track: Track, entry: Entry, foes: Sequence[str], required: frozenset[str]) -> str:
     """A hash of everything that ``compute`` looks at."""
     inputs = {
         "format": FORMAT,
-        "rules": rules.rules_version(track),
+        "rules": rules.board_version(track),
         "kind": track.kind,
         "entry": entry.id,
         "foes": list(foes),
-        "baselines": sorted(baselines),
+        "required": sorted(required),
         "played": [asdict(entry.played[foe]) for foe in foes if foe in entry.played],
     }
     text = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
@@ -148,87 +163,8 @@ def best(track: Track, entries: Iterable[Entry], baselines: frozenset[str]) -> l
     return [entry_id for _, _, entry_id in sorted(scored)[: track.top_opponents]]
 
 
-@dataclass(frozen=True)
-class Field:
-    """All accepted entries of a track, and which of them others are played against."""
-
-    track: Track
-    entries: tuple[Entry, ...]
-    opponents: tuple[str, ...]
-
-    @property
-    def baselines(self) -> frozenset[str]:
-        """Ids of the baselines."""
-        return frozenset(entry.id for entry in self.entries if entry.baseline)
-
-
-def load(session: Session, track: Track) -> list[Field]:
-    """The field of this track, then of each track that meets it."""
-    tracks = [track, *rules.meeting(track)]
-    played = _played(session, rules.rules_version(track))
-    loose = [_entries(session, one, played) for one in tracks]
-    fields = []
-    for one, entries in zip(tracks, loose, strict=True):
-        foes = frozenset(
-            entry.id
-            for other, others in zip(tracks, loose, strict=True)
-            if other.kind != one.kind
-            for entry in others
-            if entry.baseline
-        )
-        own = [entry.id for entry in entries if entry.baseline]
-        fields.append(Field(one, entries, tuple(own + best(one, entries, foes))))
-    return fields
-
-
-def foes_of(fields: Sequence[Field]) -> tuple[list[str], frozenset[str]]:
-    """Today's opponents of the first field's entries, and which of them are baselines."""
-    foes = [foe for field in fields[1:] for foe in field.opponents]
-    baselines = frozenset(foe for field in fields[1:] for foe in field.baselines)
-    return foes, baselines
-
-
-def refresh(session: Session, track: Track) -> bool:
-    """Bring the stored rows of a board up to date; True, and an event, when any changed."""
-    version = rules.rules_version(track)
-    fields = load(session, track)
-    foes, baselines = foes_of(fields)
-    stored = {
-        row.submission_id: row
-        for row in session.scalars(
-            select(BoardRow).filter_by(board=track.name, rules_version=version)
-        )
-    }
-    changed: list[str] = []
-    for entry in fields[0].entries:
-        digest = inputs_hash(track, entry, foes, baselines)
-        before = stored.pop(entry.id, None)
-        if before is not None and before.inputs_hash == digest:
-            continue
-        data = compute(track, entry, foes, baselines)
-        row = {
-            "board": track.name,
-            "submission_id": entry.id,
-            "rules_version": version,
-            "score": data["score"],
-            "data": data,
-            "inputs_hash": digest,
-            "updated_at": db_now(),
-        }
-        upsert(session, BoardRow, row)
-        changed.append(entry.id)
-    for gone in stored:
-        session.execute(
-            delete(BoardRow).filter_by(board=track.name, rules_version=version, submission_id=gone)
-        )
-        changed.append(gone)
-    if changed:
-        append_event(session, "board", track=track.name, payload={"changed": sorted(changed)})
-    return bool(changed)
-
-
 def _state(
-    matches: Sequence[Played], foes: Sequence[str], baselines: frozenset[str]
+    matches: Sequence[Played], foes: Sequence[str], required: frozenset[str]
 ) -> tuple[str, str | None]:
     """Whether the row has a score, and in words why not."""
     if any(match.state == "failed" for match in matches):
@@ -237,9 +173,9 @@ def _state(
     if stopped:
         return "playing", f"{_count(stopped)} stopped on our side; an operator runs them again"
     states = {match.opponent_id: match.state for match in matches}
-    missing = sum(states.get(foe, "open") == "open" for foe in foes if foe in baselines)
+    missing = sum(states.get(foe, "open") == "open" for foe in foes if foe in required)
     if missing:
-        return "playing", f"{_count(missing)} against baselines still to be played"
+        return "playing", f"its score still needs {_count(missing)}"
     if not any(state == "done" for state in states.values()):
         return "playing", "there is no opponent yet"
     return "scored", None
@@ -305,48 +241,3 @@ def _count(matches: int) -> str:
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _entries(
-    session: Session, track: Track, played: Mapping[str, dict[str, Played]]
-) -> tuple[Entry, ...]:
-    query = select(Submission).filter_by(track=track.name, state="accepted")
-    return tuple(
-        Entry(row.id, row.source == "zoo", row.accepted_at or 0.0, played.get(row.id, {}))
-        for row in session.scalars(query.order_by(Submission.accepted_at, Submission.id))
-    )
-
-
-def _played(session: Session, version: str) -> dict[str, dict[str, Played]]:
-    """{entry: {opponent: match}} of all matches by these rules, seen from both sides."""
-    facts: dict[str, list[Fact]] = {}
-    results = (
-        select(SampleResult)
-        .options(defer(SampleResult.trace), defer(SampleResult.distances))
-        .where(SampleResult.rules_version == version)
-        .order_by(SampleResult.match_id, SampleResult.sample)
-    )
-    for row in session.scalars(results):
-        facts.setdefault(row.match_id, []).append(fact_of(row))
-    latest: dict[str, Job] = {}
-    jobs = select(Job).join(Match, Match.id == Job.match_id)
-    for job in session.scalars(jobs.where(Match.rules_version == version).order_by(Job.repeat)):
-        latest[job.match_id or ""] = job
-    found: dict[str, dict[str, Played]] = {}
-    sides = select(Match.id, Match.model_id, Match.attack_id).filter_by(rules_version=version)
-    for match_id, model_id, attack_id in session.execute(sides):
-        for mine, foe in ((model_id, attack_id), (attack_id, model_id)):
-            state = _match_state(match_id in facts, latest.get(match_id), mine)
-            played = Played(match_id, foe, state, tuple(facts.get(match_id, ())))
-            found.setdefault(mine, {})[foe] = played
-    return found
-
-
-def _match_state(has_facts: bool, job: Job | None, mine: str) -> str:
-    if has_facts:
-        return "done"
-    if job is None or job.state in OPEN:
-        return "open"
-    if job.state == "failed_user":
-        return "failed" if job.fault_id == mine else "void"
-    return "stopped"

@@ -11,6 +11,9 @@ import typer
 from bench.cli import Json, app, print_json, print_table, run
 from bench.errors import UserError
 
+from . import admin_challenges
+from .admin_challenges import DatabaseUrl, DataDir
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -20,12 +23,6 @@ SERVER = "http://127.0.0.1:8000"
 
 ServerUrl = Annotated[
     str, typer.Option("--server", envvar="TILTYARD_SERVER", help="URL of the server.")
-]
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of the server's files and database.")
-]
-DatabaseUrl = Annotated[
-    str | None, typer.Option("--database", help="Database URL; SQLite in --data-dir by default.")
 ]
 
 
@@ -101,11 +98,14 @@ def new(
     kind: Annotated[SubmissionKind, typer.Argument(help="What to submit.")],
     folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
     name: Annotated[str | None, typer.Option(help="Its name; the folder's by default.")] = None,
+    template: Annotated[
+        str, typer.Option(help="numpy; pytorch for models, foolbox for attacks.")
+    ] = "numpy",
 ) -> None:
     """Write a submission that runs, to start from."""
     from . import packaging
 
-    for path in packaging.new(kind.value, folder, name):
+    for path in packaging.new(kind.value, folder, name, template=template):
         typer.echo(str(path))
     typer.echo(f"next: tiltyard test {folder}")
 
@@ -210,8 +210,11 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-admin = typer.Typer(no_args_is_help=True, help="For operators: accounts and tokens.")
+admin = typer.Typer(
+    no_args_is_help=True, help="For operators: accounts, tokens, challenges, rounds, scores."
+)
 app.add_typer(admin, name="admin")
+admin.add_typer(admin_challenges.app)
 
 
 @admin.command("create-user")

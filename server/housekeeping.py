@@ -11,7 +11,7 @@ from sqlalchemy import delete, or_, select, update
 
 from . import jobs, lifecycle
 from .db.engine import Database, db_now
-from .db.tables import Attempt, Job, Outbox, SampleResult, Submission, Upload
+from .db.tables import Attempt, Job, Outbox, Round, SampleResult, Submission, Upload
 from .instance import name_of
 from .settings import Settings
 from .storage import Store
@@ -103,6 +103,7 @@ def referenced(database: Database) -> set[str]:
         found: set[str] = set()
         for column in (Submission.sha256, Upload.sha256, SampleResult.adversarial_sha256):
             found.update(sha for sha in session.scalars(select(column).distinct()) if sha)
+        found.update(session.scalars(select(Round.images_sha256)))
         for logs in session.scalars(select(Attempt.logs)):
             found.update(logs.values())
         return found

@@ -13,11 +13,11 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from . import jobs, quota, rules
+from . import challenges, jobs, quota, rules
 from .accounts import Actor, baseline_account
 from .db.engine import Database, db_now
 from .db.ids import new_id
-from .db.tables import Job, Match, Submission, Upload
+from .db.tables import Job, Match, Round, Submission, Upload
 from .db.writes import append_event, insert_ignore
 from .errors import Conflict, Invalid, NotFound
 from .scheduling import PRIORITY, cancel_matches, enqueue_match, schedule, settle
@@ -55,24 +55,30 @@ PUBLIC_NAMES = ("accepted", "withdrawn", "disqualified")
 """States whose events may name the submission: everybody reads a board's events."""
 
 
-def enter_baselines(session: Session) -> list[Submission]:
-    """Enter every zoo model and baseline attack of every track; those there already stay.
+def enter_baselines(session: Session, *, slow: bool = False) -> list[Submission]:
+    """Enter the zoo models and baseline attacks of open challenges; those there already stay.
 
     They are ours: accepted at once, without a sandbox. Returns the new ones.
+
+    Args:
+        slow: also those whose matches take minutes.
     """
     owner = baseline_account(session)
     fresh: list[Submission] = []
-    for track in rules.tracks().values():
-        specs = track.baseline_models if track.kind == "model" else track.baseline_attacks
-        for spec in specs:
+    taking = [name for name, row in challenges.listed(session).items() if row.closed_at is None]
+    tracks = [track for name in taking for track in rules.of_challenge(name)]
+    for track in tracks:
+        for baseline in track.baselines:
+            if baseline.slow and not slow:
+                continue
             row = {
                 "id": new_id(),
                 "account_id": owner.id,
-                "name": spec,
+                "name": baseline.title,
                 "track": track.name,
                 "kind": track.kind,
                 "source": "zoo",
-                "spec": spec,
+                "spec": baseline.spec,
                 "state": "accepted",
                 "created_at": db_now(),
                 "updated_at": db_now(),
@@ -82,7 +88,7 @@ def enter_baselines(session: Session) -> list[Submission]:
                 fresh.append(session.get_one(Submission, row["id"]))
     for submission in fresh:
         _announce(session, submission, actor=None)
-    for version in sorted({rules.rules_version(track) for track in rules.tracks().values()}):
+    for version in sorted({rules.rules_version(track) for track in tracks}):
         settle(session, version)
     return fresh
 
@@ -133,6 +139,7 @@ def submit(
                 )
             return earlier
     track = rules.track(request.track)
+    challenges.require_open(session, track.challenge)
     upload = session.get(Upload, request.upload)
     if upload is None or upload.account_id != actor.account_id:
         raise NotFound(f"no upload {request.upload!r} of yours; start with POST /api/v1/uploads")
@@ -155,6 +162,7 @@ def submit(
         idempotency_key=idempotency_key,
         idempotency_hash=body_hash,
     )
+    quota.require_room(session, submission, track.limits.in_flight)
     session.add(submission)
     session.flush()
     quota.reserve(session, submission, track.limits.submissions_per_day)
@@ -307,6 +315,8 @@ def _is_wanted(session: Session, job: Job) -> bool:
     if job.match_id is None:
         return session.get_one(Submission, job.submission_id).state == "rejected"
     match = session.get_one(Match, job.match_id)
+    if match.round_id is not None:
+        return session.get_one(Round, match.round_id).state == "playing"
     return match.model.state == match.attack.state == "accepted"
 
 

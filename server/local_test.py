@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.errors import UserError
 
 from . import packaging
-from .manifest import Kind, Manifest, read_manifest
+from .manifest import Manifest, read_manifest
+from .rules import OPPONENTS
+from .schemas import Kind
 
 if TYPE_CHECKING:
     from bench.match import Outcome
@@ -136,7 +138,8 @@ def test_submission(
     begun = time.monotonic()
     manifest = read_manifest(directory)
     track = load_track(manifest.track)
-    opponent = (track.baseline_attacks if manifest.kind == "model" else track.baseline_models)[0]
+    opposing = track.baseline_attacks if manifest.kind == "model" else track.baseline_models
+    opponent = opposing[0].spec
     reason, found = _play(manifest, track, opponent, sandbox, images, report)
     result = Result(
         name=manifest.name,
@@ -224,7 +227,7 @@ def _loaded(
 
 
 def _other(kind: Kind) -> Kind:
-    return "untargeted-attack" if kind == "model" else "model"
+    return OPPONENTS[kind]
 
 
 def _sides(one: EntryFacts, other: EntryFacts) -> tuple[EntryFacts, EntryFacts]:

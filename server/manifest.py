@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from bench.errors import UserError
 
-Kind = Literal["model", "untargeted-attack"]
+from .schemas import Kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 KEYS = ("kind", "name", "track", "command")
@@ -66,11 +66,6 @@ def read_manifest(directory: Path) -> Manifest:
 
 def check_kind(kind: str, where: str = "") -> Kind:
     """Give the kind of a submission back; UserError, with the near one, when it is none."""
-    if kind == "targeted-attack":
-        raise UserError(
-            f"{where}targeted-attack comes with the targeted track, which is not there yet; "
-            f"there are: {', '.join(KINDS)}"
-        )
     if kind not in KINDS:
         near = get_close_matches(kind, KINDS, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(KINDS)}"

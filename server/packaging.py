@@ -45,21 +45,25 @@ LEFT_OUT = {"venv", "node_modules", "__pycache__", "__MACOSX", "Thumbs.db"}
 """Names that are no part of a submission, besides hidden ones and compiled Python."""
 
 
-def new(kind: str, directory: Path, name: str | None = None) -> list[Path]:
+def new(
+    kind: str, directory: Path, name: str | None = None, *, template: str = "numpy"
+) -> list[Path]:
     """Write a submission that runs, with its own copy of the kit; returns the files written.
 
     Args:
         name: of the submission; the folder's name by default.
+        template: what it is written with: "numpy", "pytorch" (models) or "foolbox" (attacks).
 
     Raises:
-        UserError: an unknown kind, a name that can't be one, or a folder that is not empty.
+        UserError: an unknown kind or template, a name that can't be one, or a folder that is not
+            empty.
     """
     checked = check_kind(kind)
+    source = _template(checked, template)
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
         raise UserError(f"{directory} exists and is not an empty folder; name one that is new")
     name = slug(directory.resolve().name) if name is None else name
     check_name(name)
-    source = KIT / "templates" / checked.replace("-", "_")
     files = _contents(source) | _kit()
     manifest = files[MANIFEST].read_text(encoding="utf-8")
     for path, origin in files.items():
@@ -69,6 +73,21 @@ def new(kind: str, directory: Path, name: str | None = None) -> list[Path]:
     filled = re.sub(r'(?m)^name = ".*"$', f'name = "{name}"', manifest)
     (directory / MANIFEST).write_text(filled, encoding="utf-8")
     return [directory / path for path in files]
+
+
+def _template(kind: str, template: str) -> Path:
+    stem = kind.replace("-", "_")
+    folders = {path.name: path for path in (KIT / "templates").iterdir() if path.is_dir()}
+    of_kind = {"numpy": folders[stem]} | {
+        name.removeprefix(f"{stem}_"): path
+        for name, path in folders.items()
+        if name.startswith(f"{stem}_")
+    }
+    if template not in of_kind:
+        raise UserError(
+            f"there is no template {template!r} for a {kind}; there are: {', '.join(of_kind)}"
+        )
+    return of_kind[template]
 
 
 def source_package(directory: Path, out: Path) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import InfrastructureError, SubmissionError
 
-from . import rules
+from . import hidden, rules
 from .schemas import Kind, SandboxKind, Source
 
 if TYPE_CHECKING:
@@ -155,12 +155,13 @@ class Player:
         from bench.match import Match, play
         from bench.score import worst_case_distance
 
-        data = samples_of(track)
+        unseen = rules.hidden(track)
+        data = hidden.load(self.store, track) if unseen else samples_of(track)
         found = Findings(
             sandbox=self._sandbox(model, attack), provenance=self._provenance(track, model, attack)
         )
         batch = BATCH if attack.source == "zoo" else len(data)
-        with self._faults(model, attack), ExitStack() as stack:
+        with self._faults(model, attack, unseen=unseen), ExitStack() as stack:
             played_model, container = self._model(stack, model, track, labels, stop)
             played_attack = self._attack(attack, track, labels, stop)
             if container is not None:
@@ -176,13 +177,16 @@ class Player:
                 dataset=data,
                 threat=rules.threat_model(track),
                 seed=track.seed,
-                pool=_pool(track.dataset, track.split),
+                pool=_pool(track.dataset, "test" if unseen else track.split),
             )
             found.outcomes = list(play(match, batch_size=batch))
             if container is not None:
                 container.probe(data.images[:PROBE_IMAGES])
                 found.logs[model.id] = container.logs()
         found.logs.update(_attack_logs(attack, played_attack))
+        if unseen:  # an entry could print the images, or put them into its complaints
+            found.logs.clear()
+            found.outcomes = [replace(outcome, reason=None) for outcome in found.outcomes]
         found.worst_cases = [float(d) for d in worst_case_distance(data.pixels)]
         return found
 
@@ -208,7 +212,7 @@ class Player:
         found = Findings(sandbox=self._sandbox(entry), provenance=self._provenance(track, entry))
         quick = replace(track, limits=replace(track.limits, run_seconds=track.limits.start_seconds))
         attack = self._attack(entry, quick, labels, stop)
-        model = zoo_model(track.baseline_models[0], track.dataset)
+        model = zoo_model(track.baseline_models[0].spec, track.dataset)
         match = Match(
             model=Guarded(model, stop),
             attack=attack,
@@ -311,14 +315,27 @@ class Player:
         }
 
     @contextmanager
-    def _faults(self, model: EntryFacts, attack: EntryFacts) -> Iterator[None]:
-        """Turn a sandbox's complaint into a Fault of the entry that it is about."""
+    def _faults(
+        self, model: EntryFacts, attack: EntryFacts, *, unseen: bool = False
+    ) -> Iterator[None]:
+        """Turn a sandbox's complaint into a Fault of the entry that it is about.
+
+        ``unseen``: on hidden images, of which the complaint and the output may hold some.
+        """
         from .sandbox.errors import SubmissionFailed
 
         try:
             yield
         except SubmissionFailed as error:
             at_fault = attack if error.role == "attack" else model
+            if unseen:
+                raise Fault(
+                    at_fault.id,
+                    f"it failed on hidden images ({type(error).kind}); what it printed there is "
+                    "shown to nobody: try it with `tiltyard test --images 50`",
+                    exit_code=error.code,
+                    oom=error.oom,
+                ) from None
             raise Fault(
                 at_fault.id, str(error), exit_code=error.code, oom=error.oom, logs=error.logs
             ) from error
@@ -333,12 +350,13 @@ def zoo_model(spec: str, dataset: str) -> Model:
 
 
 def samples_of(track: Track) -> Dataset:
-    """The track's images."""
-    return _samples(track.dataset, track.split, track.images)
+    """The images of a track on a public split."""
+    return images_of(track.dataset, track.split, track.images)
 
 
 @lru_cache(maxsize=8)
-def _samples(dataset: str, split: str, images: int) -> Dataset:
+def images_of(dataset: str, split: str, images: int) -> Dataset:
+    """The first images of a public split."""
     import bench
 
     return bench.dataset(dataset, split=split).take(images)

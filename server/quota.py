@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import select, update
+from sqlalchemy import distinct, func, select, update
 from sqlalchemy.orm import Session
 
 from .db.engine import db_now
 from .db.ids import new_id
-from .db.tables import QuotaDay, QuotaLedger, Submission
+from .db.tables import Job, QuotaDay, QuotaLedger, Submission
 from .db.writes import insert_ignore
 from .errors import QuotaSpent
+from .jobs import OPEN
 
 SUBMITTED = "submitted"
 REFUNDED = "refunded"
@@ -33,6 +34,25 @@ def reserve(session: Session, submission: Submission, limit: int) -> None:
             "the next day starts at 00:00 UTC"
         )
     _enter(session, submission, day, +1, SUBMITTED)
+
+
+def require_room(session: Session, submission: Submission, limit: int) -> None:
+    """Raise QuotaSpent when as many entries of this account wait for their first result."""
+    waiting = session.scalar(
+        select(func.count(distinct(Submission.id)))
+        .join(Job, Job.submission_id == Submission.id)
+        .where(
+            Submission.account_id == submission.account_id,
+            Submission.track == submission.track,
+            Job.kind == "validate",
+            Job.state.in_(OPEN),
+        )
+    )
+    if waiting is not None and waiting >= limit:
+        raise QuotaSpent(
+            f"{waiting} of your submissions on {submission.track} are being tried, and {limit} at "
+            "a time are allowed; wait for one of them, or :cancel it"
+        )
 
 
 def refund(session: Session, submission_id: str) -> bool:

@@ -25,7 +25,7 @@ from attacks.criteria import Criterion
 from attacks.errors import BudgetExhausted
 from attacks.oracle import Oracle
 from attacks.random import ImageRandom
-from bench.adapters import to_images, to_pixels
+from bench.adapters import starts_of, to_images, to_pixels
 
 from .sandbox import wire
 from .sandbox.errors import Stopped
@@ -41,6 +41,7 @@ NPY: Final = "application/x-npy"
 HELLO: Final = """Tiltyard's referee. An attack asks:
 GET  /v1/task                      the samples, their labels, seeds and budgets (JSON)
 GET  /v1/images.npy                their images, uint8 (S,H,W,C)
+GET  /v1/starts/3.npy              images that sample 3 may start from, uint8 (n,H,W,C)
 POST /v1/predict?samples=3,3,7     .npy uint8 (n,H,W,C) -> .npy int64 (n,); one query an image
 POST /v1/adversarials/3            .npy uint8 (H,W,C): verified, measured, the best one is kept
 POST /v1/done                      nothing more will come
@@ -182,6 +183,8 @@ class Referee:
             case ("POST", "/v1/done"):
                 self.finished.set()
                 return _json(200, stored=int(torch.isfinite(self._best()).sum()))
+        if method in ("GET", "HEAD") and path.startswith("/v1/starts/"):
+            return self._starts(path.removeprefix("/v1/starts/").removesuffix(".npy"))
         if method == "POST" and path.startswith("/v1/adversarials/"):
             return self._adversarial(path.removeprefix("/v1/adversarials/"), body)
         raise Refused(404, f"there is no {method} {path}; GET / lists what there is")
@@ -210,6 +213,13 @@ class Referee:
             deadline_seconds=round(max(0.0, self._until - time.monotonic()), 3),
             samples=samples,
         )
+
+    def _starts(self, sample: str) -> Answer:
+        """Free of queries: an attack in a container could carry such images with it."""
+        row = self._row(sample)
+        image = to_images(self._pixels[row : row + 1])
+        found = starts_of(self._oracle, image, self._criterion.take(torch.tensor([row])))[0]
+        return Answer(200, wire.dumps(found), NPY)
 
     def _predict(self, query: str, body: bytes) -> Answer:
         rows = self._rows(query)

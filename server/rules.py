@@ -1,8 +1,8 @@
 """The tracks as the server sees them: which exist, which meet, and what they say as data.
 
 A *rules version* names everything that decides a match's facts: data, images, threat model, seed
-and the version of the track. Two tracks whose rules versions are equal meet: a match between their
-entries counts for both boards.
+and the version of the track. A match is played by the rules of its attack's track; it counts for
+every board of those rules, so one between a model and an untargeted attack counts for both.
 """
 
 from __future__ import annotations
@@ -12,13 +12,19 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from .errors import NotFound
-from .schemas import ImageContract, Kind, LimitsView, ThreatView, TrackView
+from .schemas import ImageContract, Kind, LimitsView, ScoringView, ThreatView, TrackView
 
 if TYPE_CHECKING:
     from bench.match import ThreatModel
     from bench.tracks.types import Track
 
-OTHER_SIDE: dict[Kind, Kind] = {"model": "untargeted-attack", "untargeted-attack": "model"}
+OPPONENTS: dict[Kind, Kind] = {
+    "model": "untargeted-attack",
+    "untargeted-attack": "model",
+    "targeted-attack": "model",
+}
+"""For the entries of each kind, the kind of those that they are scored against."""
+
 PUBLIC_SPLITS = ("train", "test")
 """Splits whose images, adversarials and logs may be shown; any other is hidden."""
 
@@ -39,16 +45,20 @@ def track(name: str) -> Track:
     return found
 
 
-def rules_version(of: Track) -> str:
-    """The version of the rules that a match of this track is played by."""
+def rules_version(of: Track, *, targeted: bool | None = None) -> str:
+    """The version of the rules that a match of this track is played by.
+
+    ``targeted``: of the same challenge's targeted or untargeted matches instead.
+    """
     threat = of.threat
+    targeted = threat.targeted if targeted is None else targeted
     parts = [
         of.dataset,
         of.split,
         str(of.images),
         threat.norm,
         threat.access,
-        "targeted" if threat.targeted else "untargeted",
+        "targeted" if targeted else "untargeted",
         str(threat.max_queries),
         "uint8" if threat.quantised else "float",
         f"seed{of.seed}",
@@ -57,9 +67,48 @@ def rules_version(of: Track) -> str:
     return "/".join(parts)
 
 
-def meeting(of: Track) -> list[Track]:
-    """The tracks whose entries are opponents of this one's."""
-    return [other for other in sharing(rules_version(of)) if other.kind == OTHER_SIDE[of.kind]]
+def board_version(of: Track) -> str:
+    """The version of the rules that a board follows: of its matches, and of its scoring."""
+    number = of.scoring.number
+    return rules_version(of) if number == 1 else f"{rules_version(of)}/scoring{number}"
+
+
+def opponents(of: Track) -> list[Track]:
+    """The tracks whose entries this one's are scored against."""
+    return [
+        other
+        for other in tracks().values()
+        if other.kind == OPPONENTS[of.kind]
+        and rules_version(other, targeted=False) == rules_version(of, targeted=False)
+    ]
+
+
+def concerned(version: str) -> list[Track]:
+    """The tracks whose boards or matches may change with a match of these rules.
+
+    Those that are played by them, and those that choose their opponents from the boards of these.
+    """
+    direct = sharing(version)
+    names = {each.name for each in direct}
+    chosen = [
+        each
+        for each in tracks().values()
+        if each.name not in names and any(other.name in names for other in opponents(each))
+    ]
+    return direct + chosen
+
+
+def of_challenge(name: str) -> list[Track]:
+    """The tracks of a challenge, models first; raises NotFound that names the challenges."""
+    found = [each for each in tracks().values() if each.challenge == name]
+    if not found:
+        raise NotFound(f"there is no challenge {name!r}; there are {', '.join(challenges())}")
+    return sorted(found, key=lambda each: list(OPPONENTS).index(each.kind))
+
+
+def challenges() -> list[str]:
+    """The names of all challenges."""
+    return sorted({each.challenge for each in tracks().values()})
 
 
 def sharing(version: str) -> list[Track]:
@@ -92,11 +141,17 @@ def threat_view(of: Track) -> ThreatView:
     return ThreatView(**asdict(of.threat))
 
 
+def scoring_view(of: Track) -> ScoringView:
+    """The track's scoring as data."""
+    return ScoringView(number=of.scoring.number, **of.scoring.to_json())
+
+
 def track_view(of: Track) -> TrackView:
     """The whole track as data."""
     return TrackView(
         name=of.name,
         title=of.title,
+        challenge=of.challenge,
         kind=of.kind,
         dataset=of.dataset,
         split=of.split,
@@ -106,11 +161,13 @@ def track_view(of: Track) -> TrackView:
         rank_by=of.rank_by,
         higher_is_better=of.higher_is_better,
         version=of.version,
-        unit=f"{of.threat.norm.capitalize()} distance on values in [0, 1]",
+        unit=f"{(of.scoring.norm or of.threat.norm).capitalize()} distance on values in [0, 1]",
         opponents=of.top_opponents,
-        opponent_track=next((other.name for other in meeting(of)), None),
+        opponent_track=next((other.name for other in opponents(of)), None),
         image=ImageContract(shape=of.image_shape, classes=of.classes),
         seed=of.seed,
         rules_version=rules_version(of),
+        board_version=board_version(of),
+        scoring=scoring_view(of),
         hidden=hidden(of),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from . import boards, jobs, rules
+from . import frozen, jobs, rules, scoring, standings
 from .db.engine import db_now
 from .db.ids import new_id
 from .db.tables import Job, Match, Submission
@@ -23,36 +23,52 @@ PRIORITY = {"validate": 2, "participant": 1, "baseline": 0}
 def schedule(session: Session, track: Track) -> int:
     """Have a match for each accepted entry of this track with each of today's opponents.
 
-    Opponents are all baselines and the five best of the tracks that meet this one; the entries of
-    those tracks meet this one's likewise. Returns how many matches are new.
+    Opponents are all baselines and the five best of the tracks that this one is scored against.
+    Returns how many matches are new.
     """
-    fields = boards.load(session, track)
-    mine, others = fields[0], fields[1:]
-    pairs: set[tuple[str, str]] = set()
-    for other in others:
-        pairs |= {(entry.id, foe) for entry in mine.entries for foe in other.opponents}
-        pairs |= {(foe, entry.id) for entry in other.entries for foe in mine.opponents}
-    return sum(_ensure_match(session, track, first, second) for first, second in sorted(pairs))
+    mine, *others = standings.load(session, scoring.current(session, track))
+    pairs = {
+        (entry.id, foe) for other in others for entry in mine.entries for foe in other.opponents
+    }
+    new = 0
+    for first_id, second_id in sorted(pairs):
+        first, second = (session.get_one(Submission, each) for each in (first_id, second_id))
+        model, attack = (first, second) if first.kind == "model" else (second, first)
+        new += ensure_match(session, track, model, attack)
+    return new
 
 
 def settle(session: Session, rules_version: str) -> None:
-    """Bring boards and matches into line with the facts, for all tracks of these rules."""
+    """Bring boards and matches into line with the facts, for all that these rules concern."""
     serialise(session, "settle")
-    tracks = rules.sharing(rules_version)
+    tracks = rules.concerned(rules_version)
+    if not tracks:
+        found = frozen.round_of(session, rules_version)
+        if found is not None:
+            frozen.refresh(session, found)
     for track in tracks:
-        boards.refresh(session, track)
+        refresh(session, track)
     if sum(schedule(session, track) for track in tracks):
         for track in tracks:
-            boards.refresh(session, track)
+            refresh(session, track)
+
+
+def refresh(session: Session, track: Track) -> bool:
+    """Bring the rows of a track's board up to date with the facts; True when any changed."""
+    return standings.refresh(session, standings.load(session, scoring.current(session, track)))
 
 
 def cancel_matches(session: Session, submission_id: str) -> None:
-    """Cancel every open job of matches that this entry plays in, whoever asked for them."""
+    """Cancel every open job of matches that this entry plays in, whoever asked for them.
+
+    Those of rounds go on: what was frozen stays.
+    """
     open_jobs = session.scalars(
         select(Job)
         .join(Match, Match.id == Job.match_id)
         .where(
             Job.state.in_(jobs.OPEN),
+            Match.round_id.is_(None),
             (Match.model_id == submission_id) | (Match.attack_id == submission_id),
         )
     ).all()
@@ -60,9 +76,15 @@ def cancel_matches(session: Session, submission_id: str) -> None:
         jobs.request_cancel(session, job.id)
 
 
-def _ensure_match(session: Session, track: Track, first_id: str, second_id: str) -> int:
-    first, second = (session.get_one(Submission, each) for each in (first_id, second_id))
-    model, attack = (first, second) if first.kind == "model" else (second, first)
+def ensure_match(
+    session: Session,
+    track: Track,
+    model: Submission,
+    attack: Submission,
+    *,
+    round_id: str | None = None,
+) -> int:
+    """Have this match, by the rules of this track; returns 1 when it is new, else 0."""
     version = rules.rules_version(track)
     row = {
         "id": new_id(),
@@ -73,6 +95,7 @@ def _ensure_match(session: Session, track: Track, first_id: str, second_id: str)
         "split": track.split,
         "images": track.images,
         "seed": track.seed,
+        "round_id": round_id,
         "created_at": db_now(),
     }
     if not insert_ignore(session, Match, [row]):

@@ -11,7 +11,7 @@ from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal["model", "untargeted-attack"]
+Kind = Literal["model", "untargeted-attack", "targeted-attack"]
 Source = Literal["zoo", "image", "package"]
 SandboxKind = Literal["trusted", "docker", "process"]
 SubmissionState = Literal[
@@ -29,6 +29,8 @@ JobState = Literal[
 ]
 JobKind = Literal["validate", "match"]
 RowState = Literal["scored", "playing", "failed"]
+HistoryState = Literal["scored", "playing", "failed", "gone"]
+RoundState = Literal["playing", "published", "dropped"]
 T = TypeVar("T")
 
 
@@ -71,6 +73,16 @@ class LimitsView(View):
     image_mib: int
     exec_tmp: bool
     submissions_per_day: int
+    in_flight: int
+
+
+class ScoringView(View):
+    """How facts become scores on a board."""
+
+    number: int = Field(description="of the version; 1 is the track's own rule")
+    queries: int | None = Field(description="only what was known after so many queries counts")
+    norm: str | None = Field(description="the distance that counts, where not the threat's")
+    exclude: list[str] = Field(description="images that count for nobody")
 
 
 class ImageContract(View):
@@ -86,6 +98,7 @@ class TrackView(View):
 
     name: str
     title: str
+    challenge: str
     kind: Kind
     dataset: str
     split: str
@@ -101,6 +114,8 @@ class TrackView(View):
     image: ImageContract
     seed: int
     rules_version: str = Field(description="names all that decides a match's facts")
+    board_version: str = Field(description="the same, and the scoring of the board")
+    scoring: ScoringView
     hidden: bool = Field(description="hidden split: images, adversarials and logs never shown")
 
 
@@ -185,6 +200,106 @@ class BoardView(View):
     isolated: bool = Field(description="False: some row holds results of the process sandbox")
     updated_at: datetime | None
     last_event_id: int = Field(description="subscribe to events after this one")
+
+
+class ChallengeView(View):
+    """A data set with its tracks, as this server plays it."""
+
+    name: str
+    open: bool = Field(description="whether it takes entries")
+    tracks: list[str]
+    rounds: int
+    opened_at: datetime
+    closed_at: datetime | None
+
+
+class RoundView(View):
+    """A round. Its boards are everybody's once it is published; then the seed is, too."""
+
+    id: str
+    challenge: str
+    name: str
+    state: RoundState
+    images: int
+    images_sha256: str = Field(description="of the hidden images: they can't be changed unseen")
+    digest: str = Field(description="SHA-256 of entries, images, seed and scoring")
+    seed: int | None = Field(description="None until it is published")
+    entries: list[EntryRef]
+    boards: list[str] = Field(description="tracks whose board of this round may be seen")
+    matches: int
+    matches_done: int
+    matches_failed: int = Field(description="ended by an entry's own fault")
+    matches_stopped: int = Field(description="ended by our fault; to be run again")
+    created_at: datetime
+    published_at: datetime | None
+
+
+class RoundRequest(View):
+    """Body of POST /challenges/{c}/rounds."""
+
+    name: str = Field(min_length=1, max_length=80)
+    images: int | None = Field(None, ge=1, description="hidden images; 100 where it is left out")
+    best: int | None = Field(None, ge=1, description="participants of each track; all by default")
+
+
+class ScoringRequest(View):
+    """A rule of scores. What is left out is as in the track's own rule."""
+
+    queries: int | None = Field(None, description="count only what was known after so many")
+    norm: str | None = Field(None, description="l0, l1, l2 or linf")
+    exclude: list[str] = Field([], max_length=10_000, description="ids of images")
+
+
+class RescoreRequest(View):
+    """Body of POST /boards/{b}:rescore. Without a digest nothing is changed."""
+
+    rule: ScoringRequest
+    note: str = Field("", max_length=500, description="why, for everybody to read")
+    digest: str | None = Field(None, description="of the difference that is to be published")
+
+
+class ScoreChange(View):
+    """What a rule does to one entry."""
+
+    entry: EntryRef
+    old_score: float | None
+    new_score: float | None
+    old_rank: int | None
+    new_rank: int | None
+
+
+class RescoreView(View):
+    """The difference between two rules on one board, by the new rank."""
+
+    track: str
+    current: ScoringView
+    proposed: ScoringView
+    changes: list[ScoreChange]
+    changed: int = Field(description="entries whose score or rank is another")
+    digest: str = Field(description="give this back to publish it")
+    published: bool
+
+
+class ScoringVersion(View):
+    """A published scoring of a board. Number 1 is the track's own and has no author."""
+
+    scoring: ScoringView
+    board_version: str
+    note: str
+    actor: str | None
+    created_at: datetime | None
+
+
+class HistoryRow(View):
+    """What an entry's row became at one moment, and its rank right after it."""
+
+    event: int
+    entry: EntryRef
+    score: float | None
+    rank: int | None
+    state: HistoryState
+    board_version: str
+    at: datetime
 
 
 class CurvePoint(View):

@@ -38,7 +38,10 @@ class Settings(BaseSettings):
     docker_runtime: str | None = Field(None, description="OCI runtime of containers, e.g. runsc")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    baselines: bool = Field(True, description="enter zoo models and baseline attacks at start")
+    challenges: tuple[str, ...] = Field(("mnist5k",), description="opened at the first start")
+    baselines: Literal["none", "quick", "all"] = Field(
+        "quick", description="which zoo models and baseline attacks are entered at start"
+    )
     lease_seconds: float = Field(60.0, gt=0, description="how long a job is one worker's")
     heartbeat_seconds: float = Field(15.0, gt=0, description="how often a worker says it lives")
     poll_seconds: float = Field(0.5, gt=0, description="how often idle loops look at the database")

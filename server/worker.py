@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bench.errors import InfrastructureError
 
-from . import facts, housekeeping, jobs, lifecycle, rules
+from . import facts, frozen, housekeeping, jobs, lifecycle, rules
 from .db.engine import Database
 from .db.tables import Job, Match, Submission
 from .jobs import Held, Superseded
@@ -173,6 +173,7 @@ class Worker:
             match = session.get(Match, held.match_id) if held.match_id is not None else None
             own = entry_facts(submission)
             sides = [entry_facts(match.model), entry_facts(match.attack)] if match else []
+            sharing = frozen.sharing(session, match.rules_version) if match else []
         label = (held.job_id, held.fence)
         if match is None:
             track = rules.track(submission.track)
@@ -181,7 +182,6 @@ class Worker:
             except Fault:
                 self.player.forget(own)
                 raise
-        sharing = rules.sharing(match.rules_version)
         if not sharing:
             raise InfrastructureError(f"no track has the rules {match.rules_version} any more")
         return self.player.match(sides[0], sides[1], sharing[0], label, holding.stop)

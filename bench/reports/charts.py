@@ -85,6 +85,33 @@ def queries_chart(curves: tuple[Curve, ...], norm: str, title: str = "") -> str:
     )
 
 
+def progress_chart(curves: tuple[Curve, ...], unit: str, title: str = "") -> str:
+    """The best score over time, a step line for each curve.
+
+    Args:
+        curves: points (days since the first, score).
+        unit: of the score, for the axis.
+        title: what a screen reader announces; a default names both axes.
+    """
+    reach = max((point[0] for curve in curves for point in curve.points), default=0.0)
+    right = reach * 1.05 or 1.0
+    drawn = tuple(
+        Curve(curve.name, _extend(thin(curve.points), right))
+        for curve in _named(curves)
+        if curve.points
+    )
+    top = max((y for curve in drawn for _, y in curve.points), default=1.0) or 1.0
+    return _lines(
+        drawn,
+        title=title or f"Best score over time ({unit})",
+        description=_describe_progress(curves),
+        x_title="days",
+        y_title=f"best score ({unit})",
+        x_domain=(0.0, right),
+        y_domain=(0.0, top * 1.05),
+    )
+
+
 @lru_cache(maxsize=256)
 def spread_chart(spreads: tuple[Spread, ...], norm: str, title: str = "") -> str:
     """Distance of every image, a row of ticks for each spread, the median as a diamond.
@@ -250,6 +277,16 @@ def _describe_queries(curves: Sequence[Curve], norm: str) -> str:
         else:
             said.append(f"{curve.name}: never half of the images broken")
     return "Step lines, falling. " + ("; ".join(said) + "." if said else "No data.")
+
+
+def _describe_progress(curves: Sequence[Curve]) -> str:
+    said = [
+        f"{curve.name}: {curve.points[0][1]:.3g} at first, {curve.points[-1][1]:.3g} after "
+        f"{curve.points[-1][0]:.3g} days"
+        for curve in curves
+        if curve.points
+    ]
+    return "Step lines. " + ("; ".join(said) + "." if said else "No data.")
 
 
 def _describe_spread(spreads: Sequence[Spread]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from attacks.types import Access, Norm
 
-EntryKind = Literal["model", "untargeted-attack"]
+EntryKind = Literal["model", "untargeted-attack", "targeted-attack"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ class Limits:
         image_mib: size of a packed image.
         exec_tmp: whether files in /tmp may be run (JIT compilers need it).
         submissions_per_day: for each account and track.
+        in_flight: submissions of an account on a track that are being tried at a time.
     """
 
     start_seconds: float = 100.0
@@ -37,6 +38,27 @@ class Limits:
     image_mib: int = 5120
     exec_tmp: bool = False
     submissions_per_day: int = 20
+    in_flight: int = 5
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """An entry of ours, that others are played against from the start.
+
+    Attributes:
+        spec: what `bench.plugins` loads.
+        name: on the board; the specification where none is given.
+        slow: a match with it takes minutes, so that a server enters it only when it is asked to.
+    """
+
+    spec: str
+    name: str = ""
+    slow: bool = False
+
+    @property
+    def title(self) -> str:
+        """Its name on the board."""
+        return self.name or self.spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +70,29 @@ class TrackThreat:
     targeted: bool = False
     max_queries: int = 1000
     quantised: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How facts become scores: what can be changed without playing anything again.
+
+    Attributes:
+        number: of the version; 1 is the track's own.
+        queries: adversarials count that were known after so many queries for their image; None:
+            all that the budget allowed.
+        norm: the distance that counts; None: the threat model's. The attacks made that one small,
+            whatever is counted.
+        exclude: ids of images that count for nobody.
+    """
+
+    number: int = 1
+    queries: int | None = None
+    norm: Norm | None = None
+    exclude: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The rule as JSON, without its number."""
+        return {"queries": self.queries, "norm": self.norm, "exclude": list(self.exclude)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +108,13 @@ class Track:
         classes: number of labels.
         threat: what an attack may do, and what counts.
         limits: of a submission.
+        scoring: how its facts become scores.
         rank_by: the rule of the score, in words.
         higher_is_better: which way the board is sorted.
         top_opponents: how many of the best entries of the other kind an entry plays, besides all
             baselines.
-        baseline_models, baseline_attacks: specifications that `bench.plugins` loads.
+        baseline_models, baseline_attacks: entries of ours on both sides; the first of each is
+            the one that a new entry is tried against.
         seed: of every match.
         version: of the rules; any change of a score is a new one.
     """
@@ -82,13 +129,24 @@ class Track:
     classes: int
     threat: TrackThreat = field(default_factory=TrackThreat)
     limits: Limits = field(default_factory=Limits)
+    scoring: Scoring = field(default_factory=Scoring)
     rank_by: str
     higher_is_better: bool
     top_opponents: int = 5
-    baseline_models: tuple[str, ...] = ()
-    baseline_attacks: tuple[str, ...] = ()
+    baseline_models: tuple[Baseline, ...]
+    baseline_attacks: tuple[Baseline, ...]
     seed: int = 0
     version: str
+
+    @property
+    def challenge(self) -> str:
+        """The tracks of one data set together: the name of that data set."""
+        return self.dataset
+
+    @property
+    def baselines(self) -> tuple[Baseline, ...]:
+        """The baselines that are entered on this track itself."""
+        return self.baseline_models if self.kind == "model" else self.baseline_attacks
 
     def to_json(self) -> dict[str, Any]:
         """Every rule as JSON."""

@@ -163,20 +163,23 @@ def _measured(
         found = accuracies(network, test_data)
         report(", ".join(f"{name} {accuracy:.1%}" for name, accuracy in found.items()))
         return {"clean_accuracy": found["plain"], "distorted_accuracy": found}
-    from .classifier import EVALUATION_ATTACK, evaluate
+    from .classifier import EVALUATION_RADIUS, evaluate, evaluation_attack
 
     facts: dict[str, Any] = {}
     if isinstance(recipe, InvertibleRecipe):
         from .invertible import inversion
 
         facts["inversion"] = inversion(network, test_data, recipe)
-    accuracy, robust = evaluate(network, test_data, seed=seed)
-    report(f"accuracy {accuracy:.1%} clean, {robust:.1%} after {EVALUATION_ATTACK}")
+    trained_at = recipe.epsilon if isinstance(recipe, ClassifierRecipe) else 0.0
+    epsilon = trained_at or EVALUATION_RADIUS
+    accuracy, robust = evaluate(network, test_data, seed=seed, epsilon=epsilon)
+    attack = evaluation_attack(epsilon)
+    report(f"accuracy {accuracy:.1%} clean, {robust:.1%} after {attack}")
     return {
         **facts,
         "clean_accuracy": accuracy,
         "robust_accuracy": robust,
-        "robust_attack": EVALUATION_ATTACK,
+        "robust_attack": attack,
     }
 
 

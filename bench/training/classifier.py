@@ -15,7 +15,15 @@ from .augment import moved
 from .pgd import linf_pgd
 from .recipes import ClassifierRecipe, Recipe
 
-EVALUATION_ATTACK = "PGD, Linf 0.3, 40 steps of 0.01, one random start"
+EVALUATION_RADIUS = 0.3
+"""Where a network is attacked that was not trained against attacks of another radius."""
+EVALUATION_STEPS = 40
+
+
+def evaluation_attack(epsilon: float = EVALUATION_RADIUS) -> str:
+    """What robust accuracy is measured with, in words."""
+    step = _evaluation_step(epsilon)
+    return f"PGD, Linf {epsilon:g}, {EVALUATION_STEPS} steps of {step:.3g}, one random start"
 
 
 @contextmanager
@@ -49,6 +57,8 @@ def fit(
 
     def batch(rows: Tensor, done: float) -> tuple[Tensor, Tensor]:
         inputs, targets = moved(images[rows], recipe, generator), labels[rows]
+        if recipe.noise:
+            inputs = _noisy(inputs, recipe.noise, generator)
         if recipe.epsilon:
             inputs = _attacked(network, inputs, targets, recipe, done, generator)
         return inputs, targets
@@ -97,17 +107,28 @@ def descend(
 
 
 def evaluate(
-    network: Callable[[Tensor], Tensor], data: Dataset, *, seed: int
+    network: Callable[[Tensor], Tensor],
+    data: Dataset,
+    *,
+    seed: int,
+    epsilon: float = EVALUATION_RADIUS,
 ) -> tuple[float, float]:
     """(clean accuracy, robust accuracy) on all images of `data`.
 
-    Robust means right on the image and after `EVALUATION_ATTACK`.
+    Robust means right on the image and after `evaluation_attack(epsilon)`.
     """
+    step = _evaluation_step(epsilon)
     generator = torch.Generator().manual_seed(seed)
     clean = robust = 0
     for _, images, targets in data.batches(100):
         adversarials = linf_pgd(
-            network, images, targets, epsilon=0.3, step=0.01, steps=40, generator=generator
+            network,
+            images,
+            targets,
+            epsilon=epsilon,
+            step=step,
+            steps=EVALUATION_STEPS,
+            generator=generator,
         )
         with torch.no_grad():
             right = network(images).argmax(dim=1) == targets
@@ -115,6 +136,17 @@ def evaluate(
         clean += int(right.sum())
         robust += int((right & still).sum())
     return clean / len(data), robust / len(data)
+
+
+def _evaluation_step(epsilon: float) -> float:
+    return epsilon / 30
+
+
+def _noisy(images: Tensor, largest: float, generator: torch.Generator) -> Tensor:
+    """Gaussian noise on images (N,C,H,W), its size drawn for each from 0 to `largest`."""
+    sizes = torch.rand(len(images), 1, 1, 1, generator=generator) * largest
+    noise = torch.randn(images.shape, generator=generator)
+    return (images + sizes * noise).clamp(0.0, 1.0)
 
 
 def _attacked(

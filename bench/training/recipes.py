@@ -45,9 +45,13 @@ class ClassifierRecipe(Recipe):
     """Size of such a step, as a fraction of epsilon."""
     warm_up: float = 0.0
     """Fraction of the steps over which epsilon grows from 0."""
+    noise: float = 0.0
+    """Gaussian noise on [0,1]: for each image a standard deviation from 0 to this is drawn."""
 
 
 PLAIN = ClassifierRecipe(training="plain", epochs=30)
+
+NOISE = replace(PLAIN, training="noise", noise=0.5)
 
 PGD = ClassifierRecipe(
     training="pgd",
@@ -225,7 +229,7 @@ def _invertible_recipes(recipe: InvertibleRecipe) -> dict[str, Recipe]:
     }
 
 
-RECIPES: dict[str, ClassifierRecipe] = {"plain": PLAIN, "pgd": PGD}
+RECIPES: dict[str, ClassifierRecipe] = {"plain": PLAIN, "noise": NOISE, "pgd": PGD}
 """Of classifiers, by the name of the training."""
 
 OWN_RECIPES: dict[str, dict[str, Recipe]] = {
@@ -247,6 +251,11 @@ LARGE = ("mnist", "fashion-mnist")
 
 LARGE_RECIPES: dict[str, dict[str, Recipe]] = {
     "abs": {"vae": replace(VAE, epochs=30, batch_size=64)},
+    "small_cnn": {
+        "plain": replace(PLAIN, epochs=4, stored="float16"),
+        "noise": replace(NOISE, epochs=4, stored="float16"),
+        "pgd": replace(PGD, epochs=6, epsilon=0.1, stored="float16"),
+    },
     **{
         name: {"plain": replace(PLAIN, epochs=4)}
         for name in ("vanilla_cnn", "binary_cnn", "transfer_cnn")

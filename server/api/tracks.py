@@ -13,10 +13,20 @@ from fastapi import APIRouter, Header, Query, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from .. import rescoring
 from ..db import queries
 from ..errors import BadRequest
-from ..schemas import BoardView, EventView, TrackView
-from .deps import CurrentState, ReadSession, State
+from ..schemas import (
+    BoardView,
+    EventView,
+    HistoryRow,
+    Page,
+    RescoreRequest,
+    RescoreView,
+    ScoringVersion,
+    TrackView,
+)
+from .deps import CurrentActor, CurrentState, ReadSession, State, require
 
 router = APIRouter(tags=["boards"])
 
@@ -58,6 +68,46 @@ def board(
     if as_csv:
         return Response(to_csv(view), media_type="text/csv; charset=utf-8", headers=headers)
     return Response(view.model_dump_json(), media_type="application/json", headers=headers)
+
+
+@router.get("/boards/{track}/history")
+def history(
+    track: str,
+    session: ReadSession,
+    submission: Annotated[str | None, Query(description="of this entry alone")] = None,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Page[HistoryRow]:
+    """Every change of a score on a board, with the rank that it gave; newest first."""
+    return queries.history(session, track, submission=submission, after=after, limit=limit)
+
+
+@router.get("/boards/{track}/scorings")
+def scorings(track: str, session: ReadSession) -> list[ScoringVersion]:
+    """Every rule that a board was scored by, oldest first."""
+    return queries.scorings(session, track)
+
+
+@router.post("/boards/{track}:rescore")
+def rescore(
+    track: str, request: RescoreRequest, actor: CurrentActor, state: CurrentState
+) -> RescoreView:
+    """Score a board by another rule, from its facts alone. Operators.
+
+    Without a digest: the difference, and nothing is changed. With the digest of that difference,
+    and a note: it is published as a new version of the board.
+    """
+    require(actor, "board.rescore")
+    rule = request.rule.model_dump()
+    if request.digest is None:
+        with state.database.read() as session:
+            found = rescoring.difference(session, track, rule)
+            return rescoring.view(session, found, published=False)
+    with state.database.write() as session:
+        found = rescoring.publish(
+            session, track, rule, digest=request.digest, note=request.note, actor=actor.name
+        )
+        return rescoring.view(session, found, published=True)
 
 
 @router.get("/boards/{track}/events", response_class=EventSourceResponse)

@@ -9,19 +9,28 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session, aliased, defer
 
 from bench.errors import TiltyardError
 
-from .. import jobs, rules
+from .. import challenges, frozen, jobs, rules, scoring
 from .. import schemas as views
 from ..accounts import ANONYMOUS, Actor
 from ..errors import NotFound
+from .history import history, progress, scorings
+from .rounds import (
+    challenge,
+    challenges_here,
+    is_seen,
+    round_board,
+    round_of,
+    rounds,
+)
 from .submissions import logs, queue, submission, submissions, visible
-from .tables import Attempt, BoardRow, Event, Job, Match, SampleResult, Submission
+from .tables import Attempt, BoardRow, Event, Job, Match, Round, SampleResult, Submission
 from .views import (
     PUBLIC_REASONS,
     PUBLIC_STATES,
@@ -39,15 +48,27 @@ from .views import (
     worst_opponent,
 )
 
+if TYPE_CHECKING:
+    from bench.tracks.types import Track
+
 __all__ = [
     "board",
+    "board_of",
+    "challenge",
+    "challenges_here",
     "entry",
     "events",
+    "history",
     "logs",
     "match",
     "matches",
+    "progress",
     "queue",
+    "round_board",
+    "round_of",
+    "rounds",
     "samples",
+    "scorings",
     "submission",
     "submissions",
     "track",
@@ -55,29 +76,39 @@ __all__ = [
 ]
 
 
+PUBLISHED = select(Round.id).where(Round.state == "published")
+
+
 def tracks(session: Session) -> list[views.TrackView]:
-    """All tracks, in the order in which the server lists them."""
-    return [rules.track_view(each) for each in rules.tracks().values()]
+    """The tracks of every challenge that was opened here, challenge by challenge."""
+    return [
+        rules.track_view(scoring.current(session, each))
+        for name in challenges.listed(session)
+        for each in rules.of_challenge(name)
+    ]
 
 
 def track(session: Session, name: str) -> views.TrackView:
     """One track by name."""
-    return rules.track_view(rules.track(name))
+    return rules.track_view(scoring.current(session, rules.track(name)))
 
 
 def board(session: Session, track: str) -> views.BoardView:
     """The board of a track, rows by rank, unscored ones last."""
-    of = rules.track(track)
+    return board_of(session, scoring.current(session, rules.track(track)))
+
+
+def board_of(session: Session, of: Track, *, of_round: bool = False) -> views.BoardView:
+    """The board of a track as it scores; ``of_round``: entries never leave it."""
     version = rules.rules_version(of)
-    stored = session.execute(
+    query = (
         select(BoardRow, Submission)
         .join(Submission, Submission.id == BoardRow.submission_id)
-        .where(
-            BoardRow.board == of.name,
-            BoardRow.rules_version == version,
-            Submission.state.in_(PUBLIC_STATES),
-        )
-    ).all()
+        .where(BoardRow.board == of.name, BoardRow.rules_version == rules.board_version(of))
+    )
+    if not of_round:
+        query = query.where(Submission.state.in_(PUBLIC_STATES))
+    stored = session.execute(query).all()
     refs = _opponent_refs(session, [row.data for row, _ in stored])
     rows = _ranked(
         [_board_row(row, submission, refs) for row, submission in stored],
@@ -90,7 +121,12 @@ def board(session: Session, track: str) -> views.BoardView:
         .join(Submission, Submission.id == Job.submission_id)
         .where(
             Job.state.in_(jobs.OPEN),
-            or_(Match.rules_version == version, Submission.track == of.name),
+            Match.rules_version == version
+            if of_round
+            else or_(
+                Match.rules_version == version,
+                and_(Submission.track == of.name, Match.round_id.is_(None)),
+            ),
         )
     )
     text = "\n".join([of.name, str(waiting), *(row.model_dump_json() for row in rows)])
@@ -109,22 +145,26 @@ def matches(
     session: Session,
     *,
     track: str | None = None,
+    version: str | None = None,
     submission: str | None = None,
     after: str | None = None,
     limit: int = 100,
 ) -> views.Page[views.MatchRef]:
-    """Matches between entries that anybody may see, newest first."""
+    """Matches between entries that anybody may see, newest first; of published rounds too."""
     model, attack = aliased(Submission), aliased(Submission)
     query = (
         select(Match)
         .join(model, model.id == Match.model_id)
         .join(attack, attack.id == Match.attack_id)
         .where(model.state.in_(PUBLIC_STATES), attack.state.in_(PUBLIC_STATES))
+        .where(or_(Match.round_id.is_(None), Match.round_id.in_(PUBLISHED)))
         .order_by(Match.id.desc())
         .limit(limit + 1)
     )
     if track is not None:
         query = query.where(Match.rules_version == rules.rules_version(rules.track(track)))
+    if version is not None:
+        query = query.where(Match.rules_version == version)
     if submission is not None:
         query = query.where(or_(Match.model_id == submission, Match.attack_id == submission))
     if after is not None:
@@ -148,7 +188,7 @@ def match(session: Session, match_id: str, actor: Actor | None = None) -> views.
         .where(Job.match_id == row.id, Attempt.outcome == "succeeded")
         .order_by(Attempt.started_at.desc())
     ).first()
-    shared = rules.sharing(row.rules_version)
+    shared = frozen.sharing(session, row.rules_version)
     if not shared:
         raise NotFound(f"match {match_id} was played by rules that this server no longer has")
     boxes = sorted({sample.sandbox for sample in samples})
@@ -185,7 +225,7 @@ def samples(session: Session, match_id: str, actor: Actor | None = None) -> list
     """
     actor = actor or ANONYMOUS
     row = _match(session, match_id, actor)
-    if any(rules.hidden(each) for each in rules.sharing(row.rules_version)):
+    if any(rules.hidden(each) for each in frozen.sharing(session, row.rules_version)):
         raise NotFound(f"match {match_id} was played on a hidden split; its samples stay hidden")
     private = actor.sees_private(row.attack.account_id)
     names = _class_names(row.dataset, row.split)
@@ -297,7 +337,7 @@ def _opponent_refs(session: Session, rows: list[dict[str, Any]]) -> dict[str, vi
 
 
 def _match(session: Session, match_id: str, actor: Actor) -> Match:
-    """The match, if both sides are public or one is the actor's own."""
+    """The match, if both sides are public or one is the actor's own, and its round is published."""
     row = session.get(Match, match_id)
     if row is None:
         raise NotFound(f"there is no match {match_id!r}")
@@ -305,6 +345,8 @@ def _match(session: Session, match_id: str, actor: Actor) -> Match:
     own = any(actor.sees_private(side.account_id) for side in sides)
     if not own and any(side.state not in PUBLIC_STATES for side in sides):
         raise NotFound(f"there is no match {match_id!r}")
+    if not is_seen(session, row.round_id, actor):
+        raise NotFound(f"the matches of this round are shown once it is published: {match_id}")
     return row
 
 

@@ -10,6 +10,9 @@ What makes each one safe to be killed over:
 ``outbox``            unique (job, kind); drained after commit, in the transaction that acts on it
 ``quota_ledger``      unique (submission, reason); ``quota_day.used`` always equals its sum
 ``event``             append only, ids without a gap and in order of commit
+``board_history``     append only: a row whenever a score or a state on a board changed
+``scoring``           insert only, unique by (track, number): the rules of a board's score
+``round``             state moved by rounds.py alone; entries, images and rules never change
 ====================  ==========================================================================
 """
 
@@ -30,7 +33,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from ..schemas import JobKind, JobState, Kind, SandboxKind, Source, SubmissionState
+from ..schemas import (
+    HistoryState,
+    JobKind,
+    JobState,
+    Kind,
+    RoundState,
+    SandboxKind,
+    Source,
+    SubmissionState,
+)
 from .engine import db_now
 from .ids import new_id
 
@@ -104,7 +116,7 @@ class Submission(Base):
     __table_args__ = (
         UniqueConstraint("account_id", "idempotency_key"),
         UniqueConstraint("track", "spec"),
-        CheckConstraint("kind IN ('model', 'untargeted-attack')", name="kind"),
+        CheckConstraint("kind IN ('model', 'untargeted-attack', 'targeted-attack')", name="kind"),
         CheckConstraint("source IN ('zoo', 'image', 'package')", name="source"),
         CheckConstraint(
             "state IN ('uploading', 'validating', 'accepted', 'rejected', 'withdrawn', "
@@ -146,6 +158,7 @@ class Match(Base):
     split: Mapped[str]
     images: Mapped[int]
     seed: Mapped[int] = mapped_column(BigInteger)
+    round_id: Mapped[str | None] = mapped_column(ForeignKey("round.id"), index=True)
     created_at: Mapped[float] = mapped_column(default=db_now())
 
     model: Mapped[Submission] = relationship(foreign_keys=model_id, lazy="joined", innerjoin=True)
@@ -249,6 +262,82 @@ class BoardRow(Base):
     data: Mapped[dict[str, Any]]
     inputs_hash: Mapped[str]
     updated_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class BoardHistory(Base):
+    """What a row of a board became, and when. ``event_id`` orders the rows of all boards."""
+
+    __tablename__ = "board_history"
+    __table_args__ = (Index("ix_board_history_board", "board", "rules_version", "event_id"),)
+
+    event_id: Mapped[int] = mapped_column(ForeignKey("event.id"), primary_key=True)
+    submission_id: Mapped[str] = mapped_column(ForeignKey("submission.id"), primary_key=True)
+    board: Mapped[str]
+    rules_version: Mapped[str]
+    score: Mapped[float | None]
+    state: Mapped[HistoryState] = mapped_column(String)  # "gone": the entry left the board
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class Challenge(Base):
+    """A data set whose tracks this server plays: open for entries until it is closed."""
+
+    __tablename__ = "challenge"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    opened_at: Mapped[float] = mapped_column(default=db_now())
+    closed_at: Mapped[float | None]
+
+
+class Scoring(Base):
+    """How facts become the scores of a board. Number 1 is the track's own rule, and no row."""
+
+    __tablename__ = "scoring"
+
+    track: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    rule: Mapped[dict[str, Any]]
+    note: Mapped[str]
+    actor: Mapped[str]
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class Round(Base):
+    """A frozen set of models and attacks, each played against each on hidden images.
+
+    ``digest`` is the SHA-256 of all that was frozen, ``images_sha256`` names the hidden images in
+    the store, ``scoring`` holds the rule of each track's scores.
+    """
+
+    __tablename__ = "round"
+    __table_args__ = (
+        UniqueConstraint("challenge", "name"),
+        CheckConstraint("state IN ('playing', 'published', 'dropped')", name="state"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    challenge: Mapped[str] = mapped_column(index=True)
+    name: Mapped[str]
+    state: Mapped[RoundState] = mapped_column(String)
+    images: Mapped[int]
+    images_sha256: Mapped[str]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    scoring: Mapped[dict[str, Any]]
+    digest: Mapped[str]
+    actor: Mapped[str]
+    created_at: Mapped[float] = mapped_column(default=db_now())
+    published_at: Mapped[float | None]
+
+
+class RoundEntry(Base):
+    """One entry of a round, as it was when the round was frozen."""
+
+    __tablename__ = "round_entry"
+
+    round_id: Mapped[str] = mapped_column(ForeignKey("round.id"), primary_key=True)
+    submission_id: Mapped[str] = mapped_column(ForeignKey("submission.id"), primary_key=True)
+    track: Mapped[str]
+    content: Mapped[str]  # SHA-256 of what was uploaded, or a baseline's specification
 
 
 class Outbox(Base):

@@ -11,7 +11,7 @@ from typing import Any, overload
 from bench.reports.curves import query_points
 
 from .. import schemas as views
-from ..boards import fact_of
+from ..standings import fact_of
 from .tables import Attempt, Event, Job, SampleResult, Submission
 
 PUBLIC_STATES = ("accepted",)

@@ -17,7 +17,7 @@ bench.errors.InfrastructureError
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from bench.errors import InfrastructureError, SubmissionError
 
@@ -33,7 +33,10 @@ class SubmissionFailed(SubmissionError):
         role: which of the two entries it was, None when it has not been played yet.
         code: the exit code where the program ended, else None.
         logs: the last lines of its output.
+        kind: the class of error in two or three words that hold nothing of the program's own.
     """
+
+    kind: ClassVar[str] = "failed"
 
     def __init__(
         self,
@@ -62,33 +65,49 @@ class SubmissionFailed(SubmissionError):
 class PackageRefused(SubmissionFailed):
     """The uploaded file is not one that we run. Raised by `inspect` and `load`."""
 
+    kind = "its file was refused"
+
 
 class ExitedWhileStarting(SubmissionFailed):
     """The program ended before it was ready. Raised by `start`."""
+
+    kind = "ended while starting"
 
 
 class StartTimeout(SubmissionFailed):
     """The model did not answer GET /v1/ready in time. Raised by `start`."""
 
+    kind = "not ready in time"
+
 
 class Crashed(SubmissionFailed):
     """The program ended in the middle of the match. Raised by `call`."""
+
+    kind = "its program ended"
 
 
 class OutOfMemory(SubmissionFailed):
     """The kernel killed the program at its memory limit. Raised by `start` and `call`."""
 
+    kind = "out of memory"
+
 
 class TooSlow(SubmissionFailed):
     """A call took longer than the track allows. Raised by `call`."""
+
+    kind = "too slow"
 
 
 class BadAnswer(SubmissionFailed):
     """Not HTTP, too long, not the array that was wanted. Raised by `call` and the adapters."""
 
+    kind = "a wrong answer"
+
 
 class NotDeterministic(SubmissionFailed):
     """The same image got two labels. Raised by `ContainerModel.probe`."""
+
+    kind = "two labels for one image"
 
 
 class EngineFailed(InfrastructureError):

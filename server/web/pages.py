@@ -12,6 +12,7 @@ from bench.errors import TiltyardError
 from bench.reports import images
 from bench.reports.components import Sample
 
+from ..accounts import ANONYMOUS
 from ..api.deps import CurrentActor, CurrentState, ReadSession
 from ..db import queries
 from ..db.views import HIDDEN_NAME
@@ -35,7 +36,12 @@ FOR_EVER = "public, max-age=31536000, immutable"
 def index(request: Request, session: ReadSession) -> HTMLResponse:
     """All tracks with the top of their boards."""
     boards = [queries.board(session, track.name) for track in queries.tracks(session)]
-    return page(request, "index.html", boards=boards, here="boards")
+    rounds = [
+        each
+        for challenge in queries.challenges_here(session)
+        for each in queries.rounds(session, challenge.name, ANONYMOUS)
+    ]
+    return page(request, "index.html", boards=boards, rounds=rounds, here="boards")
 
 
 @router.get("/boards/{track}")
@@ -57,6 +63,49 @@ def matrix(request: Request, track: str, session: ReadSession) -> HTMLResponse:
     view = queries.track(session, track)
     table = show.matrix(_matches(session, track))
     return page(request, "matrix.html", track=view, matrix=table, here="boards")
+
+
+@router.get("/boards/{track}/history")
+def history(
+    request: Request, track: str, session: ReadSession, after: str | None = None
+) -> HTMLResponse:
+    """Every change of a board's scores, and the rules that it was scored by."""
+    view = queries.track(session, track)
+    return page(
+        request,
+        "history.html",
+        track=view,
+        changes=queries.history(session, track, after=after),
+        scorings=queries.scorings(session, track),
+        chart=show.progress_chart(view, queries.progress(session, track)),
+        here="boards",
+    )
+
+
+@router.get("/rounds/{round_id}")
+def one_round(
+    request: Request, round_id: str, session: ReadSession, actor: CurrentActor
+) -> HTMLResponse:
+    """A round: what was frozen, and how far it is."""
+    view = queries.round_of(session, round_id, actor)
+    return page(request, "round.html", round=view, here="boards")
+
+
+@router.get("/rounds/{round_id}/boards/{track}")
+def round_board(
+    request: Request, round_id: str, track: str, session: ReadSession, actor: CurrentActor
+) -> HTMLResponse:
+    """A board of a published round."""
+    view = queries.round_board(session, round_id, track, actor)
+    played = _matches(session, version=view.track.rules_version)
+    return page(
+        request,
+        "round_board.html",
+        round=queries.round_of(session, round_id, actor),
+        board=view,
+        matrix=show.matrix(played),
+        here="boards",
+    )
 
 
 @router.get("/matches/{match_id}")
@@ -148,11 +197,13 @@ def _board(session: Session, track: str) -> dict[str, Any]:
     return {"board": view, "matrix": show.matrix(_matches(session, track))}
 
 
-def _matches(session: Session, track: str) -> list[MatchRef]:
+def _matches(
+    session: Session, track: str | None = None, version: str | None = None
+) -> list[MatchRef]:
     found: list[MatchRef] = []
     after: str | None = None
     while len(found) < MATRIX:
-        answer = queries.matches(session, track=track, after=after, limit=100)
+        answer = queries.matches(session, track=track, version=version, after=after, limit=100)
         found += answer.items
         after = answer.next
         if after is None:

@@ -16,7 +16,7 @@ from jinja2 import Environment
 from bench.reports import components
 from bench.reports.charts import norm_name
 
-from ..schemas import TrackView
+from ..schemas import ScoringView, TrackView
 
 HERE = Path(__file__).parent
 STATIC: dict[str, tuple[Path, str]] = {
@@ -53,6 +53,7 @@ def environment() -> Environment:
         pretty=lambda value: json.dumps(value, indent=2, sort_keys=True, default=str),
         status=lambda value: _STATUS.get(value, value),
         threat_words=threat_words,
+        scoring_words=scoring_words,
     )
     return made
 
@@ -68,6 +69,18 @@ def when(time: datetime) -> str:
     """A moment, in UTC: "2026-11-22 14:05"."""
     moment = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     return f"{moment:%Y-%m-%d %H:%M}"
+
+
+def scoring_words(scoring: ScoringView) -> str:
+    """What a scoring counts, in a few words."""
+    parts = []
+    if scoring.queries is not None:
+        parts.append(f"what was known after {scoring.queries} queries")
+    if scoring.norm is not None:
+        parts.append(f"{norm_name(scoring.norm)} distances")
+    if scoring.exclude:
+        parts.append(f"without {len(scoring.exclude)} of the images")
+    return ", ".join(parts) or "as the track has it"
 
 
 def threat_words(track: TrackView) -> str:

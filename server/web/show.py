@@ -15,9 +15,10 @@ from bench.reports.blocks import Chart
 from bench.reports.components import Cell, Picture, Sample
 from bench.reports.curves import Curve, Spread, pick_evenly
 
-from ..schemas import EntryRef, MatchRef, MatchView, SampleView
+from ..schemas import EntryRef, MatchRef, MatchView, SampleView, TrackView
 from ..storage import Store
 
+DAY = 86400.0
 ENDED = ("succeeded", "failed_user", "dead", "cancelled")
 
 
@@ -97,6 +98,24 @@ def match_charts(match: MatchView, samples: Sequence[SampleView]) -> list[Chart]
             )
         )
     return made
+
+
+def progress_chart(track: TrackView, steps: Sequence[tuple[float, float, str]]) -> Chart | None:
+    """The best score of a board over time; None before there is one."""
+    if not steps:
+        return None
+    first = steps[0][0]
+    points = tuple(((moment - first) / DAY, score) for moment, score, _ in steps)
+    norm = charts.norm_name(track.scoring.norm or track.threat.norm)
+    return Chart(
+        "Best score over time",
+        charts.progress_chart((Curve("best", points),), norm),
+        f"The score of whoever led the board ({norm}, "
+        f"{'higher' if track.higher_is_better else 'lower'} is better), from its first score on.",
+        "day",
+        ["best"],
+        [(f"{day:.2f}", [components.distance(score)]) for day, score in points],
+    )
 
 
 def gallery(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from attacks import perturb
+from attacks import Pool, Targeted, perturb
 from bench.adapters import LabelModel, as_attack, as_model, check_labels, to_images, to_pixels
 from bench.errors import UserError
 
@@ -64,6 +64,37 @@ def test_the_random_numbers_of_an_image_are_its_own() -> None:
     together = perturb(as_attack(Whiten(), "t"), model, images(), labels, ids=ids)
     alone = perturb(as_attack(Whiten(), "t"), model, images()[[3]], labels[[3]], ids=["d"])
     assert torch.equal(together.images[3], alone.images[0])
+
+
+def test_a_targeted_numpy_attack_is_told_the_target_and_where_to_start() -> None:
+    seen: list[tuple[int | None, list[int], list[bool]]] = []
+
+    class Start:
+        def attack_image(self, predict: Any, image: Any, label: int, rng: Any) -> Any:
+            fools = predict.fools(predict.starts)
+            seen.append((predict.target, [int(s[0, 0, 0]) for s in predict.starts], fools.tolist()))
+            return predict.starts[fools][0]
+
+    levels = (torch.tensor([250, 120, 30]) / 255).view(3, 1, 1, 1).expand(3, 3, 4, 4).contiguous()
+    pool = Pool(levels, torch.tensor([1, 1, 0]))
+    labels = torch.zeros(5, dtype=torch.int64)
+    result = perturb(
+        as_attack(Start(), "t"), LabelModel(Bright()), images(), Targeted(labels, labels + 1),
+        pool=pool, quantised=True,
+    )  # fmt: skip
+    assert seen == [(1, [120, 250], [False, True])] * 5
+    assert result.success.all()
+    assert (result.queries == 2).all()
+
+
+def test_without_a_target_or_a_pool_there_is_neither() -> None:
+    class Look:
+        def attack_image(self, predict: Any, image: Any, label: int, rng: Any) -> Any:
+            assert predict.target is None
+            assert predict.starts.shape == (0, 4, 4, 3)
+            assert predict.fools(np.full_like(image, 200)[None]).tolist() == [True]
+
+    assert play(Look()).success.all()
 
 
 def test_where_the_budget_ends_an_attack_its_best_image_counts() -> None:

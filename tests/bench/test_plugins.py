@@ -148,12 +148,33 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
 
 def test_every_track_has_limits_baselines_that_load_and_a_board_rule() -> None:
     tracks = plugins.tracks()
-    assert {t.name for t in tracks} == {"mnist5k-robust-model", "mnist5k-untargeted-attack"}
+    kinds = ("robust-model", "untargeted-attack", "targeted-attack")
+    data = ("mnist5k", "fashion-mnist", "tiny-imagenet-avc")
+    assert {t.name for t in tracks} == {f"{name}-{kind}" for name in data for kind in kinds}
     for track in tracks:
         assert plugins.load_track(track.name) == track
         assert track.to_json()["threat"]["max_queries"] == 1000
-        for spec in track.baseline_attacks:
-            assert plugins.load_attack(spec).access == "decision"
+        assert len({baseline.title for baseline in track.baselines}) == len(track.baselines)
+        for baseline in track.baseline_attacks:
+            if "surrogate" not in baseline.spec:  # those load a model: see the test below
+                assert plugins.load_attack(baseline.spec).access == "decision"
+
+
+def test_the_baselines_that_hold_a_model_load_too() -> None:
+    with_models = {
+        baseline.spec
+        for track in plugins.tracks()
+        for baseline in track.baseline_attacks
+        if "surrogate" in baseline.spec
+    }
+    assert with_models
+    for spec in with_models:
+        assert plugins.load_attack(spec).access == "decision"
+
+
+def test_a_parameter_that_is_left_out_is_named() -> None:
+    with pytest.raises(UserError, match=r"transfer needs attack; wanted transfer:attack=\.\.\."):
+        plugins.load_attack("transfer:surrogates=transfer_cnn")
 
 
 def test_a_file_that_hides_one_of_our_packages_is_named(tmp_path: Path) -> None:

@@ -302,7 +302,12 @@ def test_half_a_file_is_never_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("small_cnn", "mnist5k", {"epoch": 3}, "no parameter 'epoch'; did you mean 'epochs'"),
         ("small_cnn", "mnist5k", {"epochs": "0"}, "epochs is '0'; wanted a whole number >= 1"),
         ("small_cnn", "mnist5k", {"epochs": 1.5}, "epochs is 1.5; wanted a whole number >= 1"),
-        ("small_cnn", "mnist5k", {"training": "pdg"}, "training is 'pdg'; wanted plain or pgd"),
+        (
+            "small_cnn",
+            "mnist5k",
+            {"training": "pdg"},
+            "is 'pdg'; wanted plain or noise or pgd",
+        ),
         ("small_cnn", "mnist5k", {"tiny": "yes"}, "tiny is 'yes'; wanted true or false"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server import packaging
+from bench.errors import UserError
+from server import local_test, packaging
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 KINDS = [("model", "example-model"), ("untargeted-attack", "example-attack")]
+TEMPLATES = [
+    ("model", "numpy"),
+    ("model", "pytorch"),
+    ("untargeted-attack", "numpy"),
+    ("untargeted-attack", "foolbox"),
+    ("targeted-attack", "numpy"),
+    ("targeted-attack", "foolbox"),
+]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -45,11 +55,13 @@ def test_an_example_can_be_packed_as_it_is(kind: str, name: str, tmp_path: Path)
     assert packaging.read_manifest(folder_of(kind)).name == name
 
 
-@pytest.mark.parametrize(("kind", "name"), KINDS)
-def test_the_tests_of_a_new_submission_pass(kind: str, name: str, tmp_path: Path) -> None:
-    packaging.new(kind, tmp_path / name)
+@pytest.mark.parametrize(("kind", "template"), TEMPLATES)
+def test_the_tests_of_a_new_submission_pass(kind: str, template: str, tmp_path: Path) -> None:
+    packaging.new(kind, tmp_path / "mine", template=template)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."]
-    done = subprocess.run(command, cwd=tmp_path / name, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=tmp_path / "mine", capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "skipped" not in done.stdout
 
@@ -78,3 +90,37 @@ def test_training_learns_within_five_epochs(tmp_path: Path) -> None:
     accuracy = float(done.stdout.split("test split: ")[1].split()[0])
     assert accuracy > 0.8
     assert (tmp_path / "w.npz").is_file()
+
+
+@pytest.mark.parametrize(("kind", "template"), TEMPLATES)
+def test_a_new_submission_passes_the_test_of_the_server(
+    kind: str, template: str, tmp_path: Path
+) -> None:
+    packaging.new(kind, tmp_path / "mine", template=template)
+    lines: list[str] = []
+    result = local_test.test_submission(
+        tmp_path / "mine", sandbox="process", images=2, report=lines.append
+    )
+    assert result.passed, lines
+    assert len(result.outcomes) == 2
+    if kind != "model":
+        assert all(outcome.success for outcome in result.outcomes), lines
+
+
+def test_a_foolbox_attack_is_a_submission_in_under_twenty_lines() -> None:
+    folder = Path(packaging.KIT) / "templates" / "untargeted_attack_foolbox"
+    tree = ast.parse((folder / "attack.py").read_text())
+    docstrings = {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        for line in range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
+    }
+    code = {node.lineno for node in ast.walk(tree) if isinstance(node, ast.stmt)} - docstrings
+    assert 10 < len(code) < 20
+
+
+def test_a_template_that_there_is_not_is_named_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no template 'jax' for a model; there are: numpy, pytorch"):
+        packaging.new("model", tmp_path / "mine", template="jax")
+    assert not (tmp_path / "mine").exists()

@@ -40,7 +40,7 @@ def test_the_limits_of_the_page_are_those_of_the_tracks() -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_page_lead_to_two_scored_entries(tmp_path: Path) -> None:
+def test_the_commands_of_the_page_lead_to_scored_entries(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -74,6 +74,7 @@ def test_the_commands_of_the_page_lead_to_two_scored_entries(tmp_path: Path) -> 
                 said[key] = run(line + extra)
     for kind, track in (
         ("my-attack", "mnist5k-untargeted-attack"),
+        ("my-targeted-attack", "mnist5k-targeted-attack"),
         ("my-model", "mnist5k-robust-model"),
     ):
         board = next(text for key, text in said.items() if key.startswith(f"board {track}"))

@@ -27,6 +27,7 @@ class SmallReferee(ThreadingHTTPServer):
     def __init__(self, images: Array, **task: Any) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.images = images
+        self.starts = images[:0]
         self.left = [BUDGET] * len(images)
         self.best: dict[int, float] = {}
         self.handed: list[tuple[int, Array]] = []
@@ -75,6 +76,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer_json(503, {"error": "starting"})
         elif self.path == "/v1/task":
             self.answer_json(200, self.server.task)
+        elif self.path.startswith("/v1/starts/"):
+            self.answer(200, wire.dumps(self.server.starts))
         else:
             self.answer(200, wire.dumps(self.server.images))
 
@@ -349,10 +352,28 @@ def test_a_match_that_was_stopped_ends_the_run() -> None:
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize("change", [{"protocol": 2}, {"targeted": True}])
-def test_a_task_of_another_kind_is_refused(change: dict[str, Any]) -> None:
+def test_a_targeted_sample_has_a_target_and_images_to_start_from() -> None:
+    seen = []
+
+    def ask(predict: Any, image: Array, label: int, rng: np.random.Generator) -> None:
+        starts = predict.starts
+        assert predict.starts is starts  # asked for once
+        seen.append((predict.target, starts.shape, predict.fools(starts).tolist()))
+        assert np.array_equal(predict.best, starts[1])  # what has the wanted label counts
+
     with refereed() as server:
-        server.task.update(change)
+        server.task["targeted"] = True
+        for sample in server.task["samples"]:
+            sample["target"] = 1
+        server.starts = np.stack([np.full_like(server.images[0], v) for v in (50, 200)])
+        play(server, ask)
+        assert len(server.handed) == len(server.images)
+    assert seen == [(1, (2, *server.images.shape[1:]), [False, True])] * len(server.images)
+
+
+def test_a_task_of_another_protocol_is_refused() -> None:
+    with refereed() as server:
+        server.task.update(protocol=2)
         with pytest.raises(kit.RefereeError, match="get a newer one"):
             play(server, lambda *_: None)
 

@@ -133,11 +133,11 @@ def test_shipped_weights_are_found_before_ones_own(
 ) -> None:
     monkeypatch.setenv("TILTYARD_CACHE", str(tmp_path))
     (tmp_path / "weights").mkdir()
-    for name in ("small_cnn-mnist5k-plain", "small_cnn-fashion-mnist-pgd"):
+    for name in ("small_cnn-mnist5k-plain", "small_cnn-mnist-pgd"):
         (tmp_path / "weights" / f"{name}.safetensors").touch()
 
     assert weights.find("small_cnn", "mnist5k", "plain").parent == weights.SHIPPED
-    assert weights.find("small_cnn", "fashion-mnist", "pgd").parent == tmp_path / "weights"
+    assert weights.find("small_cnn", "mnist", "pgd").parent == tmp_path / "weights"
 
 
 def test_missing_weights_name_the_command_that_makes_them(
@@ -145,6 +145,6 @@ def test_missing_weights_name_the_command_that_makes_them(
 ) -> None:
     monkeypatch.setenv("TILTYARD_CACHE", str(tmp_path))
 
-    command = "tiltyard train small_cnn --dataset fashion-mnist -M training=pgd"
+    command = "tiltyard train small_cnn --dataset mnist -M training=pgd"
     with pytest.raises(UsageError, match=command):
-        weights.find("small_cnn", "fashion-mnist", "pgd")
+        weights.find("small_cnn", "mnist", "pgd")

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from bench.tracks.types import Track
-from server import accounts, lifecycle, rules
+from bench.tracks.types import Baseline, Track
+from server import accounts, challenges, lifecycle, rules
 from server.db import migrations, queries
 from server.db.engine import Database
 from server.db.tables import Account, Job, Match, SampleResult, Submission
@@ -51,17 +51,18 @@ def sqlite(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def tracks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Track]:
-    """The real tracks with four images, one baseline a side and small budgets."""
+    """The real tracks of a challenge with four images, one baseline a side and small budgets."""
     small = {
         name: replace(
             track,
             images=4,
             threat=replace(track.threat, max_queries=30),
             limits=replace(track.limits, submissions_per_day=3),
-            baseline_models=("small_cnn",),
-            baseline_attacks=("gaussian_noise",),
+            baseline_models=(Baseline("small_cnn"),),
+            baseline_attacks=() if track.threat.targeted else (Baseline("gaussian_noise"),),
         )
         for name, track in rules.tracks().items()
+        if track.challenge == "mnist5k"
     }
     monkeypatch.setattr(rules, "tracks", lambda: small)
     return small
@@ -74,6 +75,8 @@ class World:
         self.database = database
         self.tracks = {track.kind: track for track in tracks.values()}
         self.version = rules.rules_version(self.tracks["model"])
+        with database.write() as session:
+            challenges.open_first(session, ["mnist5k"])
         self._numbers = itertools.count()
 
     def account(self, name: str = "ada", role: str = "participant") -> str:

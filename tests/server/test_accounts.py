@@ -116,6 +116,10 @@ MATRIX: dict[Action, set[str]] = {
     "submission.withdraw": {"owner", "operator"},
     "submission.rerun": {"owner", "operator"},
     "submission.logs": {"owner", "reader", "operator"},
+    "challenge.manage": {"operator"},
+    "board.rescore": {"operator"},
+    "round.read": {"operator"},
+    "round.manage": {"operator"},
 }
 
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from bench.tracks.types import Track
-from server import boards, lifecycle, rules
+from server import boards, lifecycle, rules, standings
 from server.accounts import ANONYMOUS, Actor
 from server.boards import Entry, Fact, Played
 from server.db import queries
 from server.db.tables import BoardRow, Event, Job, Submission
 
 WORST = 20.0
-_by_kind = {track.kind: track for track in rules.tracks().values()}
+_by_kind = {track.kind: track for track in rules.of_challenge("mnist5k")}
 MODEL, ATTACK = _by_kind["model"], _by_kind["untargeted-attack"]
 
 
@@ -87,7 +87,7 @@ def test_queries_are_averaged_over_attacked_samples_only() -> None:
 def test_a_row_waits_for_every_baseline() -> None:
     found = row(MODEL, played("a", [1.0]), expected=["b"])
     assert (found["state"], found["score"]) == ("playing", None)
-    assert found["reason"] == "1 match against baselines still to be played"
+    assert found["reason"] == "its score still needs 1 match"
     assert (found["matches_done"], found["matches_expected"]) == (1, 2)
 
 
@@ -246,14 +246,14 @@ def test_stored_rows_hash_to_a_recomputation_and_an_event_tells_of_a_change(anyw
     anywhere.play(model, foe, [1.0, 2.0, None, 0])
     track = anywhere.tracks["model"]
     with anywhere.database.read() as session:
-        fields = boards.load(session, track)
-        foes, baselines = boards.foes_of(fields)
+        fields = standings.load(session, track)
+        foes, baselines = standings.foes_of(fields)
         for entry in fields[0].entries:
             stored = session.get_one(BoardRow, (track.name, entry.id, anywhere.version))
             assert stored.inputs_hash == boards.inputs_hash(track, entry, foes, baselines)
         before = session.scalars(select(Event.id)).all()
     with anywhere.database.write() as session:
-        assert boards.refresh(session, track) is False
+        assert standings.refresh(session, standings.load(session, track)) is False
     with anywhere.database.read() as session:
         assert session.scalars(select(Event.id)).all() == before
         last = session.scalars(select(Event).order_by(Event.id.desc())).first()

@@ -99,7 +99,7 @@ def test_a_sandboxed_attack_finds_what_it_finds_in_this_interpreter(
     track = replace(load_track("mnist5k-untargeted-attack"), images=images)
     here = play(
         Match(
-            model=load_model(track.baseline_models[0], dataset=track.dataset),
+            model=load_model(track.baseline_models[0].spec, dataset=track.dataset),
             attack=load_attack(str(folder / "attack.py")),
             dataset=samples_of(track),
             threat=threat_model(track),
@@ -124,7 +124,7 @@ def test_a_sandboxed_model_answers_as_in_this_interpreter(tmp_path: Path) -> Non
     here = play(
         Match(
             model=load_model(str(folder / "model.py")),
-            attack=load_attack(track.baseline_attacks[0]),
+            attack=load_attack(track.baseline_attacks[0].spec),
             dataset=samples_of(track),
             threat=threat_model(track),
             seed=track.seed,

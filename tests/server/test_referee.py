@@ -49,7 +49,11 @@ class Arena:
     """Three samples of brightness 10, 36, 62: labels 0, 1, 2."""
 
     def __init__(
-        self, budget: int | None = 10, model: Brightness | None = None, targeted: bool = False
+        self,
+        budget: int | None = 10,
+        model: Brightness | None = None,
+        targeted: bool = False,
+        pool: attacks.Pool | None = None,
     ) -> None:
         levels = torch.tensor([10, 36, 62]) / 255
         self.images = levels.view(3, 1, 1, 1).expand(3, *SIZE).contiguous()
@@ -59,7 +63,13 @@ class Arena:
         )
         self.model = model or Brightness()
         self.oracle = attacks.Oracle(
-            self.model, self.images, criterion, norm="l2", budget=budget, quantised=True
+            self.model,
+            self.images,
+            criterion,
+            norm="l2",
+            budget=budget,
+            quantised=True,
+            pool=pool,
         )
         self.referee = Referee(
             self.oracle,
@@ -134,6 +144,29 @@ def test_the_task_says_all_that_an_attack_needs() -> None:
             for i in range(3)
         ],
     }
+
+
+def levels(*values: int) -> Tensor:
+    return (torch.tensor(values) / 255).view(-1, 1, 1, 1).expand(-1, *SIZE)
+
+
+@pytest.mark.parametrize(("targeted", "wanted"), [(True, [120, 90]), (False, [90, 37, 120, 11])])
+def test_an_attack_is_given_images_to_start_from(targeted: bool, wanted: list[int]) -> None:
+    pool = attacks.Pool(levels(90, 120, 62, 37, 11), torch.tensor([5, 5, 2, 1, 0]))
+    arena = Arena(targeted=targeted, pool=pool)
+    answer = arena.ask("GET", "/v1/starts/2.npy")
+    found = np.load(io.BytesIO(answer.body), allow_pickle=False)
+    assert found.dtype == np.uint8
+    assert sorted(found[:, 0, 0, 0]) == sorted(wanted), "the nearest of the class, or of any other"
+    lengths = [abs(int(value) - 62) for value in found[:, 0, 0, 0]]
+    assert lengths == sorted(lengths)
+    assert arena.oracle.queries.tolist() == [0, 0, 0]
+    assert arena.ask("GET", "/v1/starts/3.npy").status == 404
+
+
+def test_without_a_pool_there_is_nothing_to_start_from() -> None:
+    found = np.load(io.BytesIO(Arena().ask("GET", "/v1/starts/0.npy").body), allow_pickle=False)
+    assert found.shape == (0, *SIZE[1:], SIZE[0])
 
 
 def test_a_targeted_task_names_the_targets() -> None:

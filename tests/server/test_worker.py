@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 import bench
 from bench.plugins import load_attack, load_model
 from bench.tracks.types import Track
-from server import housekeeping, jobs, lifecycle, plays, rules
+from server import challenges, housekeeping, jobs, lifecycle, plays, rules
 from server import settings as server_settings
 from server.accounts import Actor
 from server.db.engine import Database
@@ -152,6 +152,7 @@ def place(
 
 def enter_baselines(place: Bench) -> None:
     with place.database.write() as session:
+        challenges.open_first(session, ["mnist5k"])
         lifecycle.enter_baselines(session)
 
 

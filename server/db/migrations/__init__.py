@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from bench.errors import InfrastructureError
@@ -49,8 +51,35 @@ def _run(database: Database, action: object, revision: str) -> None:
     assert callable(action)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    with database.engine.execution_options(tiltyard_write=True).begin() as connection:
+    with _unchecked(database) as connection, connection.begin():
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:k)"), {"k": _MIGRATION_LOCK})
         config.attributes["connection"] = connection
         action(config, revision)
+        if database.is_sqlite:
+            broken = connection.execute(text("PRAGMA foreign_key_check")).all()
+            if broken:
+                raise InfrastructureError(
+                    f"the migration to {revision} would leave references to nothing in "
+                    f"{', '.join(sorted({row[0] for row in broken}))}; nothing was changed"
+                )
+
+
+@contextmanager
+def _unchecked(database: Database) -> Iterator[Connection]:
+    """A writing connection on which SQLite may make a table anew that others refer to.
+
+    That is its only way to change a constraint; the references are checked at the end instead.
+    """
+    writer = database.engine.execution_options(tiltyard_write=True)
+    with writer.connect() as connection:
+        if not database.is_sqlite:
+            yield connection
+            return
+        raw = connection.connection.dbapi_connection
+        assert raw is not None
+        raw.execute("PRAGMA foreign_keys=OFF")
+        try:
+            yield connection
+        finally:
+            raw.execute("PRAGMA foreign_keys=ON")

@@ -16,14 +16,15 @@ import pytest
 import uvicorn
 from sqlalchemy import select
 
-from bench import dataset
 from bench.errors import UserError
 from bench.score import worst_case_distance
-from server import accounts, jobs, lifecycle, rules
+from bench.tracks.types import Baseline
+from server import accounts, challenges, frozen, hidden, jobs, lifecycle, rounds, rules
 from server.app import create_app
 from server.db import migrations
 from server.db.engine import Database
 from server.db.tables import Match, SampleResult, Submission
+from server.plays import samples_of
 from server.settings import Settings, load
 from server.storage import Store
 
@@ -81,6 +82,15 @@ class World:
             played.append(held.match_id)
         return played
 
+    def round(self, name: str) -> str:
+        """A round of eight hidden images, played and published; its id."""
+        with self.database.write() as session:
+            made = rounds.freeze(session, self.store, "mnist5k", name, actor="root", images=IMAGES)
+        self.play()
+        with self.database.write() as session:
+            rounds.publish(session, made.id, "root")
+        return made.id
+
     def fail(self, reason: str) -> str:
         """Have the next match fail by the fault of the entry that it was queued for; its id."""
         with self.database.write() as session:
@@ -108,8 +118,11 @@ class World:
     def _facts(
         self, match: Match, held: jobs.Held, sandbox: str, strength: int
     ) -> Iterator[SampleResult]:
-        data = dataset(match.dataset, match.split).take(match.images)
-        budget = rules.sharing(match.rules_version)[0].threat.max_queries
+        with self.database.read() as session:
+            track = frozen.sharing(session, match.rules_version)[0]
+        unseen = rules.hidden(track)
+        data = hidden.load(self.store, track) if unseen else samples_of(track)
+        budget = track.threat.max_queries
         changed = strength * (2 + len(match.model.name) % 5 + 3 * (len(match.attack.name) % 4))
         for row in range(match.images):
             image = data.pixels[row]
@@ -156,18 +169,22 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
             track,
             images=IMAGES,
             threat=replace(track.threat, max_queries=100),
-            baseline_models=("small_cnn", "small_cnn:training=pgd"),
-            baseline_attacks=("gaussian_noise", "boundary"),
+            baseline_models=(Baseline("small_cnn"), Baseline("small_cnn:training=pgd")),
+            baseline_attacks=()
+            if track.threat.targeted
+            else (Baseline("gaussian_noise"), Baseline("boundary")),
         )
         for name, track in rules.tracks().items()
+        if track.challenge == "mnist5k"
     }
     monkeypatch.setattr(rules, "tracks", lambda: small)
     settings = load(
-        data_dir=tmp_path, workers=0, baselines=False, sandbox="process", poll_seconds=0.05
+        data_dir=tmp_path, workers=0, baselines="none", sandbox="process", poll_seconds=0.05
     )
     database = Database(settings.url)
     migrations.upgrade(database)
     with database.write() as session:
+        challenges.open_first(session, settings.challenges)
         lifecycle.enter_baselines(session)
     yield World(settings, database, Store(tmp_path / "artefacts"))
     database.close()

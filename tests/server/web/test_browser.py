@@ -134,7 +134,11 @@ def test_no_page_scrolls_sideways(world: World, page: Page, width: int, scheme: 
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     match = world.match_id("small_cnn", "boundary")
     entry = world.entry_id("small_cnn")
-    for path in ("/", BOARD, f"{BOARD}/matrix", f"/matches/{match}", f"/entries/{entry}", "/queue"):
+    final = world.round("final")
+    for path in (
+        "/", BOARD, f"{BOARD}/matrix", f"{BOARD}/history", f"/matches/{match}", f"/entries/{entry}",
+        "/queue", f"/rounds/{final}", f"/rounds/{final}{BOARD}",
+    ):  # fmt: skip
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") == width, path
 
@@ -163,7 +167,11 @@ def test_axe_finds_nothing_on_any_page(world: World, page: Page, width: int, sch
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     match = world.match_id("Ridgeline", "boundary")
     entry = world.entry_id("Ridgeline")
-    for path in ("/", BOARD, f"{BOARD}/matrix", f"/matches/{match}", f"/entries/{entry}", "/queue"):
+    final = world.round("final")
+    for path in (
+        "/", BOARD, f"{BOARD}/matrix", f"{BOARD}/history", f"/matches/{match}", f"/entries/{entry}",
+        "/queue", f"/rounds/{final}", f"/rounds/{final}{BOARD}",
+    ):  # fmt: skip
         page.goto(path)
         if path == BOARD:
             expect(page.locator("#live-state")).to_have_text("live")

@@ -291,3 +291,39 @@ def test_static_files_are_kept_for_ever_under_the_fingerprint_of_their_content(
         assert "immutable" in answer.headers["cache-control"]
     assert client.get("/static/../pages.py").status_code == 404
     assert client.get("/static/pages.py").status_code == 404
+
+
+def test_a_round_s_page_shows_its_boards_once_it_is_published(
+    world: World, client: httpx.Client
+) -> None:
+    world.play()
+    final = world.round("The final")
+    assert "The final" in get(client, "/")
+    html = get(client, f"/rounds/{final}")
+    assert f'href="/rounds/{final}/boards/{MODEL_TRACK}"' in html
+    assert "4 of 4 played" in plain(html)
+    board = get(client, f"/rounds/{final}/boards/{MODEL_TRACK}")
+    assert "hidden images" in board
+    assert ">small_cnn<" in board
+    match = re.search(r'href="(/matches/[^"]+)"', board)
+    assert match is not None
+    shown = get(client, match[1])
+    assert "its images are never shown" in shown
+    assert "<h2>Samples</h2>" not in shown
+    get(client, "/rounds/nope", 404)
+
+
+def test_the_history_of_a_board_names_every_change_and_every_rule(
+    world: World, client: httpx.Client
+) -> None:
+    assert "Nothing has changed yet." not in get(client, f"/boards/{MODEL_TRACK}/history")
+    world.play()
+    html = get(client, f"/boards/{MODEL_TRACK}/history")
+    assert "Best score over time" in html
+    text = plain(html)
+    with world.database.read() as session:
+        rows = queries.board(session, MODEL_TRACK).rows
+    for row in rows:
+        assert f"{row.name} baseline {row.rank} {components.distance(row.score)} scored" in text
+    assert "as the track has it" in text
+    assert f'href="/boards/{MODEL_TRACK}/history"' in get(client, f"/boards/{MODEL_TRACK}")

@@ -1,0 +1,11 @@
+"""Targeted decision-based attacks on fashion-mnist (rules of arXiv 1808.01976)."""
+
+from __future__ import annotations
+
+from ._challenges import track
+from .types import Track
+
+
+def create() -> Track:
+    """Make the track."""
+    return track("fashion-mnist", "targeted-attack")

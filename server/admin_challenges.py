@@ -1,0 +1,269 @@
+"""`tiltyard admin`: challenges, rounds and scorings, from the machine that the server runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from bench.cli import Json, print_json, print_table
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from .accounts import Actor
+    from .db.engine import Database
+    from .schemas import RescoreView, RoundView
+    from .storage import Store
+
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder of the server's files and database.")
+]
+DatabaseUrl = Annotated[
+    str | None, typer.Option("--database", help="Database URL; SQLite in --data-dir by default.")
+]
+ChallengeName = Annotated[str, typer.Argument(help="A data set with tracks, such as mnist5k.")]
+RoundId = Annotated[str, typer.Argument(help="Id of a round; `tiltyard admin rounds` lists them.")]
+
+ACTOR = "command line"
+"""Who did it, in the audit log."""
+
+app = typer.Typer()
+
+
+class _Place(NamedTuple):
+    database: Database
+    store: Store
+
+
+@app.command("open-challenge")
+def open_challenge(
+    name: ChallengeName, data_dir: DataDir = None, database: DatabaseUrl = None
+) -> None:
+    """Take entries for a challenge, and enter its quick baselines."""
+    from . import challenges, lifecycle
+
+    with _opened(data_dir, database) as place, place.database.write() as session:
+        challenges.opened(session, name, ACTOR)
+        fresh = lifecycle.enter_baselines(session)
+    typer.echo(f"{name} is open; {len(fresh)} baselines are new")
+
+
+@app.command("close-challenge")
+def close_challenge(
+    name: ChallengeName, data_dir: DataDir = None, database: DatabaseUrl = None
+) -> None:
+    """Take no more entries for a challenge; its boards stay."""
+    from . import challenges
+
+    with _opened(data_dir, database) as place, place.database.write() as session:
+        challenges.closed(session, name, ACTOR)
+    typer.echo(f"{name} is closed")
+
+
+@app.command()
+def rescore(
+    track: Annotated[str, typer.Argument(help="NAME of a track.")],
+    queries: Annotated[
+        int | None, typer.Option(help="Count only what was known after so many queries.")
+    ] = None,
+    norm: Annotated[str | None, typer.Option(help="l0, l1, l2 or linf.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Id of an image that counts for nobody.")
+    ] = None,
+    note: Annotated[str, typer.Option(help="Why, for everybody to read.")] = "",
+    publish: Annotated[
+        str | None,
+        typer.Option(metavar="DIGEST", help="Publish the difference of this digest."),
+    ] = None,
+    data_dir: DataDir = None,
+    database: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Score a board by another rule, from its facts. First it shows the difference."""
+    from . import rescoring
+
+    rule = {"queries": queries, "norm": norm, "exclude": exclude or []}
+    with _opened(data_dir, database) as place:
+        if publish is None:
+            with place.database.read() as session:
+                found = rescoring.difference(session, track, rule)
+                view = rescoring.view(session, found, published=False)
+        else:
+            with place.database.write() as session:
+                found = rescoring.publish(
+                    session, track, rule, digest=publish, note=note, actor=ACTOR
+                )
+                view = rescoring.view(session, found, published=True)
+    if as_json:
+        print_json(view.model_dump(mode="json"))
+        return
+    _print_difference(view)
+
+
+@app.command("freeze-round")
+def freeze_round(
+    challenge: ChallengeName,
+    name: Annotated[str, typer.Option(help="Of the round, for people.")],
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Hidden images; 100, or all of the file.")
+    ] = None,
+    images_file: Annotated[
+        Path | None,
+        typer.Option(help=".npz of your own: images uint8 (N,H,W,C), labels (N,)."),
+    ] = None,
+    best: Annotated[
+        int | None, typer.Option(min=1, help="Participants of each track; all by default.")
+    ] = None,
+    data_dir: DataDir = None,
+    database: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Freeze the entries of a challenge and play each against each on hidden images."""
+    from . import rounds
+    from .db import queries
+
+    with _opened(data_dir, database) as place, place.database.write() as session:
+        row = rounds.freeze(
+            session,
+            place.store,
+            challenge,
+            name,
+            actor=ACTOR,
+            images=images,
+            file=images_file,
+            best=best,
+        )
+        view = queries.round_of(session, row.id, _operator())
+    _print_round(view, as_json)
+
+
+@app.command("rounds")
+def list_rounds(
+    challenge: ChallengeName,
+    data_dir: DataDir = None,
+    database: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """List the rounds of a challenge and how far they are."""
+    from .db import queries
+
+    with _opened(data_dir, database) as place, place.database.read() as session:
+        found = queries.rounds(session, challenge, _operator())
+    if as_json:
+        print_json([view.model_dump(mode="json") for view in found])
+        return
+    print_table(
+        ["id", "name", "state", "entries", "images", "matches", "done", "failed", "stopped"],
+        (
+            [
+                view.id,
+                view.name,
+                view.state,
+                str(len(view.entries)),
+                str(view.images),
+                str(view.matches),
+                str(view.matches_done),
+                str(view.matches_failed),
+                str(view.matches_stopped),
+            ]
+            for view in found
+        ),
+    )
+
+
+@app.command("publish-round")
+def publish_round(
+    round_id: RoundId, data_dir: DataDir = None, database: DatabaseUrl = None, as_json: Json = False
+) -> None:
+    """Show the boards of a round that is over to everybody, for good."""
+    from . import rounds
+    from .db import queries
+
+    with _opened(data_dir, database) as place, place.database.write() as session:
+        rounds.publish(session, round_id, ACTOR)
+        view = queries.round_of(session, round_id, _operator())
+    _print_round(view, as_json)
+
+
+@app.command("drop-round")
+def drop_round(
+    round_id: RoundId, data_dir: DataDir = None, database: DatabaseUrl = None, as_json: Json = False
+) -> None:
+    """Give up a round that was not published."""
+    from . import rounds
+    from .db import queries
+
+    with _opened(data_dir, database) as place, place.database.write() as session:
+        rounds.drop(session, round_id, ACTOR)
+        view = queries.round_of(session, round_id, _operator())
+    _print_round(view, as_json)
+
+
+def _print_difference(view: RescoreView) -> None:
+    moved = [c for c in view.changes if (c.old_score, c.old_rank) != (c.new_score, c.new_rank)]
+    if moved:
+        print_table(
+            ["entry", "owner", "score", "becomes", "rank", "becomes"],
+            (
+                [
+                    c.entry.name,
+                    c.entry.owner,
+                    _number(c.old_score),
+                    _number(c.new_score),
+                    str(c.old_rank or "-"),
+                    str(c.new_rank or "-"),
+                ]
+                for c in moved
+            ),
+            title=f"{view.track}: scoring {view.proposed.number}",
+        )
+    typer.echo(f"{len(moved)} of {len(view.changes)} entries change")
+    if view.published:
+        typer.echo(f"published as scoring {view.proposed.number}")
+    else:
+        typer.echo(f"nothing was changed; to publish it add: --publish {view.digest}")
+
+
+def _number(score: float | None) -> str:
+    return "-" if score is None else f"{score:.3f}"
+
+
+def _print_round(view: RoundView, as_json: bool) -> None:
+    if as_json:
+        print_json(view.model_dump(mode="json"))
+        return
+    typer.echo(
+        f"round {view.id} ({view.name}) is {view.state}: {len(view.entries)} entries, "
+        f"{view.images} images, {view.matches_done} of {view.matches} matches done"
+    )
+    typer.echo(f"digest {view.digest}")
+
+
+def _operator() -> Actor:
+    from .accounts import Actor
+
+    return Actor(account_id=None, name=ACTOR, role="operator", scope="operate")
+
+
+@contextmanager
+def _opened(data_dir: Path | None, url: str | None) -> Iterator[_Place]:
+    """The server's database and store; the API's complaints become the user's."""
+    from . import settings
+    from .db import migrations
+    from .db.engine import Database
+    from .errors import ApiError
+    from .storage import Store
+
+    chosen = settings.load(data_dir=data_dir, database_url=url)
+    chosen.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(chosen.url)
+    try:
+        migrations.upgrade(database)
+        yield _Place(database, Store(chosen.artefacts))
+    except ApiError as error:
+        raise UserError(error.detail) from error
+    finally:
+        database.close()
