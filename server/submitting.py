@@ -16,6 +16,9 @@ from .client import Client
 
 Report = Callable[[str], None]
 
+SHOWN_LINES = 12
+"""Of the output of a submission that failed."""
+
 
 def submit(
     what: Path,
@@ -55,9 +58,30 @@ def submit(
         report(f"submitted: {server}/entries/{view['id']}")
         if wait:
             view = client.wait(view["id"], _changes(report))
-            if view["reason"]:
-                report(f"reason: {view['reason']}")
+            _tell_the_end(client, view, report)
         return view
+
+
+def _tell_the_end(client: Client, view: dict[str, Any], report: Report) -> None:
+    """What came of a submission: its rank and score, or why it has none and what it printed."""
+    rows = [] if view["state"] != "accepted" else client.board(view["track"])["rows"]
+    row = next((row for row in rows if row["entry"]["id"] == view["id"]), None)
+    if row is not None and row["score"] is not None:
+        scored = sum(other["score"] is not None for other in rows)
+        interval = row["interval"]
+        report(
+            f"rank {row['rank']} of {scored}: {row['score']:.3f} "
+            f"[{interval['lower']:.3f}, {interval['upper']:.3f}]"
+        )
+        return
+    reason = view["reason"] or (row["reason"] if row is not None else None)
+    if reason:
+        report(f"reason: {reason}")
+    printed = client.logs(view["id"])[0].strip().splitlines()[-SHOWN_LINES:]
+    if printed:
+        report("its last output:")
+        for line in printed:
+            report(f"  {line}")
 
 
 def board_table(view: dict[str, Any]) -> tuple[list[str], Iterator[list[str]]]:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import random
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from starlette.routing import Route
 
 from bench.errors import InfrastructureError, UserError
 from bench.tracks.types import Track
-from server import accounts, client, packaging, settings
+from server import accounts, client, packaging, settings, submitting
 from server.app import create_app
 from server.client import Client
 from server.db.engine import Database
@@ -291,6 +292,26 @@ def test_an_example_of_each_kind_goes_from_its_folder_to_the_board(
     text, after = ada.logs(made["id"])
     assert "done: adversarials for" in text
     assert ada.logs(made["id"], after) == ("", after)
+
+
+@working
+def test_submit_follows_to_the_rank_or_to_the_last_lines_of_what_it_printed(
+    ground: Ground, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    sent: dict[str, Any] = {"server": ground.url, "token": ground.token, "wait": True}
+    sent |= {"track": None, "name": None, "report": lines.append}
+    packaging.new("untargeted-attack", tmp_path / "good")
+    view = submitting.submit(tmp_path / "good", **sent)
+    assert view["state"] == "accepted"
+    assert re.fullmatch(r"rank [12] of 2: \d+\.\d{3} \[\d+\.\d{3}, \d+\.\d{3}\]", lines[-1])
+    assert f"submitted: {ground.url}/entries/{view['id']}" in lines
+    packaging.new("untargeted-attack", tmp_path / "bad")
+    (tmp_path / "bad" / "attack.py").write_text("raise SystemExit('no weights here')")
+    view = submitting.submit(tmp_path / "bad", **sent)
+    assert view["state"] == "rejected"
+    assert lines[-4].startswith("reason: ")
+    assert (lines[-3], lines[-1]) == ("its last output:", "  no weights here")
 
 
 @working
