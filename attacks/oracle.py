@@ -28,6 +28,9 @@ LEVELS = 255
 CHUNK = 1024
 """Images in a forward pass at most, to bound memory."""
 
+UNLIMITED = torch.iinfo(torch.int64).max
+"""Queries left where there is no budget."""
+
 BOUNDS_TOLERANCE = 1e-4
 """How far outside the bounds a query may lie before it is refused; it is clipped in any case."""
 
@@ -96,6 +99,7 @@ class Oracle:
         self.pool = pool
         self._queries = torch.zeros(n, dtype=torch.int64)
         self._gradients = torch.zeros(n, dtype=torch.int64)
+        self._spent = 0
         self._best = images.clone()
         self._best_distance = torch.full((n,), torch.inf)
         self.claimed = images.clone()
@@ -139,8 +143,15 @@ class Oracle:
     def remaining(self) -> Tensor:
         """Queries left for each row, (N,) int64; a very large number where there is no budget."""
         if self.budget is None:
-            return torch.full_like(self._queries, torch.iinfo(torch.int64).max)
-        return self.budget - self._queries
+            return torch.full_like(self._queries, UNLIMITED)
+        return (self.budget - self._queries).clamp(0, self.shared_remaining())
+
+    def shared_remaining(self) -> int:
+        """Queries left for the whole batch, of N times the budget; very many where there is none.
+
+        The sum over rows, unless something was asked by `shared_labels` or wasted.
+        """
+        return UNLIMITED if self.budget is None else len(self._queries) * self.budget - self._spent
 
     def labels(self, images: Tensor, rows: Tensor) -> Tensor:
         """The model's labels (n,) int64 for images (n, C, H, W) that belong to rows (n,).
@@ -150,6 +161,26 @@ class Oracle:
             UsageError: images that are not finite or not within the bounds.
         """
         return self._ask(images, rows).argmax(1)
+
+    def shared_labels(self, images: Tensor, rows: Tensor) -> Tensor:
+        """As `labels`, but a row may cost more than its budget while the batch has any left.
+
+        Raises:
+            BudgetExhausted: before anything is asked or counted, when the batch has too few.
+            UsageError: as `labels`.
+        """
+        return self._ask(images, rows, shared=True).argmax(1)
+
+    def waste(self) -> None:
+        """Count one query that holds no image: it costs the batch and belongs to no row.
+
+        Raises:
+            BudgetExhausted: the batch has none left.
+        """
+        with self._lock:
+            if self.shared_remaining() < 1:
+                raise BudgetExhausted(list(range(len(self._queries))))
+            self._spent += 1
 
     def is_adversarial(self, images: Tensor, rows: Tensor) -> Tensor:
         """Which images (n, C, H, W) are adversarial for their rows (n,): (n,) bool.
@@ -237,25 +268,28 @@ class Oracle:
             return images if inside is detached else images + (inside - detached)
         return inside
 
-    def _charge(self, rows: Tensor) -> Tensor:
+    def _charge(self, rows: Tensor, *, shared: bool = False) -> Tensor:
         """Count one query for each entry of rows; returns the number that each query has."""
         counts = torch.bincount(rows, minlength=len(self._queries))
         if self.budget is not None:
-            over = (counts > 0) & (self._queries + counts > self.budget)
+            over = counts > 0
+            if len(rows) <= self.shared_remaining():
+                over &= (self._queries + counts > self.budget) & (not shared)
             if bool(over.any()):
                 raise BudgetExhausted(over.nonzero().flatten().tolist())
         number = self._queries[rows] + 1
         if int(counts.max()) > 1:
             number = number + _earlier(rows)
         self._queries += counts
+        self._spent += len(rows)
         return number
 
-    def _ask(self, images: Tensor, rows: Tensor) -> Tensor:
+    def _ask(self, images: Tensor, rows: Tensor, *, shared: bool = False) -> Tensor:
         with self._lock, torch.no_grad():
             seen = self._prepare(images, rows)
             if len(rows) == 0:
                 return torch.empty(0, 1)
-            number = self._charge(rows)
+            number = self._charge(rows, shared=shared)
             parts = [self._checked(self._model(part)) for part in seen.split(self._chunk)]
             logits = torch.cat(parts)
             self._watch(seen, rows, logits.argmax(1), number)

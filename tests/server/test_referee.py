@@ -245,7 +245,7 @@ def test_a_header_that_claims_more_than_follows_is_refused_before_it_is_believed
         ("/v1/predict?samples=" + "0," * MOST_IMAGES + "0", 422, "1024 at most"),
         ("/v1/adversarials/9", 404, "there is no sample '9'"),
         ("/v1/adversarials/", 404, "there is no sample ''"),
-        ("/v1/shutdown", 404, "GET / lists what there is"),
+        ("/v1/shutdown", 404, "GET /v1 lists what there is"),
     ],
 )
 def test_a_sample_or_path_that_is_not_there_is_named(path: str, status: int, words: str) -> None:
