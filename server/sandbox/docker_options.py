@@ -76,7 +76,7 @@ def participant(
         "host_config": api.create_host_config(
             network_mode=f"container:{gateway}",
             tmpfs=dict.fromkeys(["/tmp", *_covered(volumes)], tmpfs),
-            binds=dict(files or {}),
+            binds=dict(files) if files else None,
             shm_size=SHM_MIB * MIB,
             device_requests=[request] if gpus else None,
             runtime=runtime,
