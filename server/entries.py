@@ -105,9 +105,15 @@ class ContainerModel:
 
     def __call__(self, images: Tensor) -> Tensor:
         """One-hot logits (N, K) float32 for images (N, C, H, W) float32 in [0, 1]."""
-        labels = [self._labels(part) for part in images.split(CALL_IMAGES) if len(part)]
-        found = torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64)
+        found = self.pixel_labels(torch.from_numpy(to_pixels(images)))
         return torch.nn.functional.one_hot(found, self._classes).float().to(images.device)
+
+    def pixel_labels(self, pixels: Tensor) -> Tensor:
+        """Labels (N,) int64 for images (N, H, W, C) uint8."""
+        labels = [self._labels(part.numpy()) for part in pixels.split(CALL_IMAGES) if len(part)]
+        if len(labels) == 1:
+            return labels[0]
+        return torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64)
 
     def logs(self) -> str:
         """The last of its output, also after it was closed."""
@@ -153,8 +159,7 @@ class ContainerModel:
         self._probed = first
         return first
 
-    def _labels(self, images: Tensor) -> Tensor:
-        pixels = to_pixels(images)
+    def _labels(self, pixels: Pixels) -> Tensor:
         if pixels.shape[1:] != self._shape:
             raise ValueError(f"got images {pixels.shape[1:]}, the track has {self._shape}")
         if self._sandbox.speaks == "2018":

@@ -210,7 +210,7 @@ class Referee:
         pixels = self._images(body, rows, (len(rows), *self._shape), "query")
         index = torch.tensor(rows)
         try:
-            labels = self._oracle.labels(to_images(pixels), index)
+            labels = self._oracle.pixel_labels(torch.from_numpy(pixels.copy()), index)
         except BudgetExhausted as spent:
             raise self._exhausted(spent.rows[0]) from spent
         self._asked.update(map(_key, rows, pixels))
@@ -265,7 +265,8 @@ class Referee:
             raise Refused(422, self.remarks)
         row = self._nearest(pixels)
         try:
-            labels = self._oracle.shared_labels(to_images(pixels[None]), torch.tensor([row]))
+            asked = torch.from_numpy(pixels[None].copy())
+            labels = self._oracle.pixel_labels(asked, torch.tensor([row]), shared=True)
         except BudgetExhausted as spent:
             raise self._all_spent() from spent
         self._asked.add(_key(row, pixels))

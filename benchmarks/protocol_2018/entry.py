@@ -1,15 +1,16 @@
 """Our two entries of the benchmark: `python3 entry.py model` and `python3 entry.py attack N N N`.
 
-The model is the function of tests/server/avc2018/model_2018.py, over batches. The attack asks single
-images and batches of 100 through the kit, and prints images a second, one line a round.
+The model is the function of tests/server/avc2018/model_2018.py, over batches. The attack asks
+single images and batches of 100 through the kit, and prints images a second, one line a round.
 """
 
 import sys
 import time
 from typing import Any
 
-import kit
 import numpy as np
+
+import kit
 
 
 class Templates:
