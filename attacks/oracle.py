@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -20,13 +20,16 @@ from torch import Tensor
 from .criteria import Criterion
 from .distances import distance
 from .errors import BudgetExhausted, UsageError
-from .types import ACCESS_ORDER, Access, Bounds, Model, Norm, Pool
+from .types import ACCESS_ORDER, Access, Bounds, Model, Norm, PixelModel, Pool
 
 LEVELS = 255
 """Steps between the bounds of an 8-bit image."""
 
 CHUNK = 1024
 """Images in a forward pass at most, to bound memory."""
+
+UNLIMITED = torch.iinfo(torch.int64).max
+"""Queries left where there is no budget."""
 
 BOUNDS_TOLERANCE = 1e-4
 """How far outside the bounds a query may lie before it is refused; it is clipped in any case."""
@@ -53,6 +56,32 @@ def rescale(images: Tensor, old: Bounds, new: Bounds) -> Tensor:
         return images.clone()
     shares = (images - old[0]) / (old[1] - old[0])
     return (shares * (new[1] - new[0]) + new[0]).clamp(*new)
+
+
+def from_pixels(pixels: Tensor, bounds: Bounds = (0.0, 1.0)) -> Tensor:
+    """(n, H, W, C) uint8 -> (n, C, H, W) float32 on the 8-bit lattice of the bounds."""
+    lower, upper = bounds
+    images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    return quantise(images.div_(LEVELS).mul_(upper - lower).add_(lower), bounds)
+
+
+def pixel_asker(model: Model) -> Callable[[Tensor], Tensor]:
+    """The shortest way to a model's labels (n,) int64 for 8-bit images (n, H, W, C) uint8.
+
+    It raises UsageError where the model's logits can't be read.
+    """
+    if isinstance(model, PixelModel):
+        return model.pixel_labels
+    return lambda pixels: checked_logits(model(from_pixels(pixels, model.bounds))).argmax(1)
+
+
+def checked_logits(logits: Tensor) -> Tensor:
+    """The logits (n, K) as they are; UsageError where they are of another shape or not finite."""
+    if logits.ndim != 2:
+        raise UsageError(f"the model returned {tuple(logits.shape)}; wanted logits (N, K)")
+    if not bool(torch.isfinite(logits).all()):
+        raise UsageError("the model returned NaN or infinite logits; wanted finite ones")
+    return logits
 
 
 class Oracle:
@@ -88,6 +117,7 @@ class Oracle:
         self._images = images
         self._lock = threading.RLock()
         self._chunk = chunk
+        self._ask_pixels = pixel_asker(model)
         self.criterion = criterion
         self.norm: Norm = norm
         self.access: Access = access
@@ -96,6 +126,7 @@ class Oracle:
         self.pool = pool
         self._queries = torch.zeros(n, dtype=torch.int64)
         self._gradients = torch.zeros(n, dtype=torch.int64)
+        self._spent = 0
         self._best = images.clone()
         self._best_distance = torch.full((n,), torch.inf)
         self.claimed = images.clone()
@@ -139,8 +170,15 @@ class Oracle:
     def remaining(self) -> Tensor:
         """Queries left for each row, (N,) int64; a very large number where there is no budget."""
         if self.budget is None:
-            return torch.full_like(self._queries, torch.iinfo(torch.int64).max)
-        return self.budget - self._queries
+            return torch.full_like(self._queries, UNLIMITED)
+        return (self.budget - self._queries).clamp(0, self.shared_remaining())
+
+    def shared_remaining(self) -> int:
+        """Queries left for the whole batch, of N times the budget; very many where there is none.
+
+        The sum over rows, unless something was asked as `shared` or wasted.
+        """
+        return UNLIMITED if self.budget is None else len(self._queries) * self.budget - self._spent
 
     def labels(self, images: Tensor, rows: Tensor) -> Tensor:
         """The model's labels (n,) int64 for images (n, C, H, W) that belong to rows (n,).
@@ -150,6 +188,48 @@ class Oracle:
             UsageError: images that are not finite or not within the bounds.
         """
         return self._ask(images, rows).argmax(1)
+
+    def pixel_labels(self, pixels: Tensor, rows: Tensor, *, shared: bool = False) -> Tensor:
+        """As `labels`, for 8-bit images (n, H, W, C) uint8, which a `PixelModel` gets as they are.
+
+        Args:
+            shared: a row may cost more than its budget while the batch has any left.
+
+        Raises:
+            BudgetExhausted: before anything is asked or counted, when a row (or, if shared, the
+                batch) has too few queries.
+            UsageError: images of another shape or type.
+        """
+        c, h, w = self._images.shape[1:]
+        if pixels.dtype != torch.uint8 or pixels.shape != (len(rows), h, w, c):
+            raise UsageError(
+                f"got pixels {tuple(pixels.shape)} {pixels.dtype} for {len(rows)} rows; wanted "
+                f"({len(rows)}, {h}, {w}, {c}) uint8"
+            )
+        with self._lock, torch.no_grad():
+            if len(rows) == 0:
+                return torch.empty(0, dtype=torch.int64)
+            number = self._charge(rows, shared=shared)
+            if len(rows) <= self._chunk:
+                predicted = self._ask_pixels(pixels)
+            else:
+                predicted = torch.cat([self._ask_pixels(p) for p in pixels.split(self._chunk)])
+            fooled = self.criterion.holds(predicted, rows).nonzero().flatten()
+            if len(fooled):
+                seen = from_pixels(pixels[fooled], self.bounds)
+                self._watch(seen, rows[fooled], predicted[fooled], number[fooled])
+            return predicted
+
+    def waste(self) -> None:
+        """Count one query that holds no image: it costs the batch and belongs to no row.
+
+        Raises:
+            BudgetExhausted: the batch has none left.
+        """
+        with self._lock:
+            if self.shared_remaining() < 1:
+                raise BudgetExhausted(list(range(len(self._queries))))
+            self._spent += 1
 
     def is_adversarial(self, images: Tensor, rows: Tensor) -> Tensor:
         """Which images (n, C, H, W) are adversarial for their rows (n,): (n,) bool.
@@ -180,7 +260,7 @@ class Oracle:
         with self._lock:
             seen = self._prepare(images, rows)
             number = self._charge(rows)
-            logits = self._checked(self._model(seen))
+            logits = checked_logits(self._model(seen))
             self._gradients += torch.bincount(rows, minlength=len(self._gradients))
             self._watch(seen.detach(), rows, logits.detach().argmax(1), number)
             return logits
@@ -197,7 +277,7 @@ class Oracle:
         with self._lock:
             seen = self._prepare(image.unsqueeze(0), index)
             with torch.no_grad():
-                predicted = self._checked(self._model(seen)).argmax(1)
+                predicted = checked_logits(self._model(seen)).argmax(1)
             adversarial = bool(self.criterion.holds(predicted, index))
             measured = float(distance(self.norm, self._images[index], seen))
             if adversarial and measured < float(self.claimed_distance[row]):
@@ -237,17 +317,29 @@ class Oracle:
             return images if inside is detached else images + (inside - detached)
         return inside
 
-    def _charge(self, rows: Tensor) -> Tensor:
+    def _charge(self, rows: Tensor, *, shared: bool = False) -> Tensor:
         """Count one query for each entry of rows; returns the number that each query has."""
+        if len(rows) == 1:  # one of many requests: not worth the operations below
+            row = int(rows)
+            if self.budget is not None:
+                spent = int(self._queries[row]) >= self.budget and not shared
+                if spent or self.shared_remaining() < 1:
+                    raise BudgetExhausted([row])
+            self._queries[row] += 1
+            self._spent += 1
+            return self._queries[rows]
         counts = torch.bincount(rows, minlength=len(self._queries))
         if self.budget is not None:
-            over = (counts > 0) & (self._queries + counts > self.budget)
+            over = counts > 0
+            if len(rows) <= self.shared_remaining():
+                over &= (self._queries + counts > self.budget) & (not shared)
             if bool(over.any()):
                 raise BudgetExhausted(over.nonzero().flatten().tolist())
         number = self._queries[rows] + 1
         if int(counts.max()) > 1:
             number = number + _earlier(rows)
         self._queries += counts
+        self._spent += len(rows)
         return number
 
     def _ask(self, images: Tensor, rows: Tensor) -> Tensor:
@@ -256,17 +348,10 @@ class Oracle:
             if len(rows) == 0:
                 return torch.empty(0, 1)
             number = self._charge(rows)
-            parts = [self._checked(self._model(part)) for part in seen.split(self._chunk)]
+            parts = [checked_logits(self._model(part)) for part in seen.split(self._chunk)]
             logits = torch.cat(parts)
             self._watch(seen, rows, logits.argmax(1), number)
             return logits
-
-    def _checked(self, logits: Tensor) -> Tensor:
-        if logits.ndim != 2:
-            raise UsageError(f"the model returned {tuple(logits.shape)}; wanted logits (N, K)")
-        if not bool(torch.isfinite(logits).all()):
-            raise UsageError("the model returned NaN or infinite logits; wanted finite ones")
-        return logits
 
     def _watch(self, seen: Tensor, rows: Tensor, predicted: Tensor, number: Tensor) -> None:
         fooled = self.criterion.holds(predicted, rows).nonzero().flatten()

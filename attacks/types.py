@@ -48,6 +48,15 @@ class Model(Protocol):
 
 
 @runtime_checkable
+class PixelModel(Model, Protocol):
+    """A classifier that takes 8-bit images as they are sent: no floats are made of them."""
+
+    def pixel_labels(self, pixels: Tensor, /) -> Tensor:
+        """Map images (N, H, W, C) uint8 to labels (N,) int64."""
+        ...
+
+
+@runtime_checkable
 class GenerativeModel(Model, Protocol):
     """A classifier that can show what it takes an image for, class by class."""
 

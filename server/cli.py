@@ -118,17 +118,21 @@ def try_submission(
         typer.Option(help="docker where an engine answers; process isolates nothing."),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="How many images to play on.")] = 5,
+    track: Annotated[
+        str | None, typer.Option(help="Track to try it on; the folder's own by default.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Try a submission with the server's own referee, sandbox and limits."""
     from . import local_test, packaging
 
-    packaging.read_manifest(folder)  # before Docker is looked for: one mistake, one line
+    packaging.read_manifest(folder, track)  # before Docker is looked for: one mistake, one line
     chosen: Literal["docker", "process"] = sandbox.value if sandbox else _sandbox_here()
     result = local_test.test_submission(
         folder,
         sandbox=chosen,
         images=images,
+        track=track,
         report=lambda line: typer.echo(line, err=as_json),
     )
     if as_json:

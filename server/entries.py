@@ -7,6 +7,7 @@ code as on somebody's laptop.
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -22,13 +23,14 @@ from attacks.criteria import Criterion
 from attacks.oracle import Oracle
 from attacks.random import ImageRandom
 from attacks.types import Access, Bounds, Norm
-from bench.adapters import to_pixels
+from bench.adapters import Pixels, to_pixels
 
+from . import bson, challenge_2018
 from .referee import NPY, Referee
 from .sandbox import wire
 from .sandbox.base import exit_text, last_lines
-from .sandbox.errors import BadAnswer, NotDeterministic, Stopped, SubmissionFailed
-from .sandbox.types import Exit, Labels, Limits, Package, Provider, Sandbox
+from .sandbox.errors import BadAnswer, NotDeterministic, Stopped, SubmissionFailed, TooSlow
+from .sandbox.types import Exit, Labels, Limits, Outputs, Package, Provider, Sandbox
 
 CALL_IMAGES = 256
 """Images in one call of a model; call_seconds is for so many at most."""
@@ -69,7 +71,16 @@ class ContainerModel:
         classes: int,
         stop: threading.Event | None = None,
     ) -> None:
-        self._sandbox = provider.open(package, "model", labels=labels, limits=limits)
+        # A server of 2018 counts what comes without this secret, and stops at its own limit.
+        self._secret = secrets.token_hex(16)
+        self._sandbox = provider.open(
+            package,
+            "model",
+            labels=labels,
+            limits=limits,
+            environment={"EVALUATOR_SECRET": self._secret},
+        )
+        self._call_seconds = limits.call_seconds
         self._stop = stop
         self._leaving = ExitStack()
         self._shape = image_shape
@@ -94,9 +105,15 @@ class ContainerModel:
 
     def __call__(self, images: Tensor) -> Tensor:
         """One-hot logits (N, K) float32 for images (N, C, H, W) float32 in [0, 1]."""
-        labels = [self._labels(part) for part in images.split(CALL_IMAGES) if len(part)]
-        found = torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64)
+        found = self.pixel_labels(torch.from_numpy(to_pixels(images)))
         return torch.nn.functional.one_hot(found, self._classes).float().to(images.device)
+
+    def pixel_labels(self, pixels: Tensor) -> Tensor:
+        """Labels (N,) int64 for images (N, H, W, C) uint8."""
+        labels = [self._labels(part.numpy()) for part in pixels.split(CALL_IMAGES) if len(part)]
+        if len(labels) == 1:
+            return labels[0]
+        return torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64)
 
     def logs(self) -> str:
         """The last of its output, also after it was closed."""
@@ -142,10 +159,11 @@ class ContainerModel:
         self._probed = first
         return first
 
-    def _labels(self, images: Tensor) -> Tensor:
-        pixels = to_pixels(images)
+    def _labels(self, pixels: Pixels) -> Tensor:
         if pixels.shape[1:] != self._shape:
             raise ValueError(f"got images {pixels.shape[1:]}, the track has {self._shape}")
+        if self._sandbox.speaks == "2018":
+            return self._labels_2018(pixels)
         reply = self._sandbox.call("POST", "/v1/predict", wire.dumps(pixels), {"content-type": NPY})
         if reply.status != 200:
             raise self._bad(f"answered {reply.status}: {_error_text(reply.body)}")
@@ -158,12 +176,43 @@ class ContainerModel:
                 f"answered {labels.dtype.name} of shape {labels.shape}, "
                 f"wanted int64 of shape ({len(pixels)},), one label for each image"
             )
+        return self._within(torch.from_numpy(labels.astype("int64")))
+
+    def _labels_2018(self, pixels: Pixels) -> Tensor:
+        """One image after another; all of them within the time that one call may take."""
+        until = time.monotonic() + self._call_seconds
+        headers = {"content-type": challenge_2018.BSON, challenge_2018.SECRET: self._secret}
+        labels: list[int] = []
+        for image in pixels:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise self._slow(len(labels), len(pixels))
+            body = challenge_2018.request(image)
+            reply = self._sandbox.call("POST", "/predict", body, headers, timeout=left)
+            if reply.status != 200:
+                raise self._bad(f"answered {reply.status}: {_error_text(reply.body)}")
+            try:
+                labels.append(challenge_2018.label(reply.body))
+            except bson.NotBson as error:
+                raise self._bad(f"answered something else than a label: {error}") from error
+        return self._within(torch.tensor(labels))
+
+    def _within(self, labels: Tensor) -> Tensor:
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= self._classes:
             raise self._bad(
                 f"answered the label {low if low < 0 else high}, wanted 0 to {self._classes - 1}"
             )
-        return torch.from_numpy(labels.astype("int64"))
+        return labels
+
+    def _slow(self, done: int, wanted: int) -> TooSlow:
+        return TooSlow(
+            f"the model answered {done} of {wanted} images in {self._call_seconds:g} s",
+            "answer faster: every batch must be done within that time",
+            "model",
+            None,
+            last_lines(self.logs()),
+        )
 
     def _bad(self, what: str) -> BadAnswer:
         return BadAnswer(
@@ -261,7 +310,9 @@ class ContainerAttack:
             labels=self._owner,
             limits=self._limits,
             referee=referee,
+            files=referee.files(),
         )
+        outputs = Outputs()
         begun = time.monotonic()
         ended: Exit | None = None
         fault: str | None = None
@@ -269,14 +320,17 @@ class ContainerAttack:
             try:
                 sandbox.start()
                 ended = self._watch(sandbox, referee, begun + seconds)
+                outputs = sandbox.collect()
             except SubmissionFailed as error:
                 fault = str(error)
             except Stopped:
                 if referee.failure is None:
                     raise
+        took = time.monotonic() - begun
+        if referee.failure is None:
+            referee.take(outputs)
         if referee.failure is not None:
             raise referee.failure
-        took = time.monotonic() - begun
         timed_out = ended is None and fault is None and not referee.finished.is_set()
         better = model.claimed_distance < model.best_distance
         found = torch.minimum(model.claimed_distance, model.best_distance).isfinite()
@@ -311,9 +365,11 @@ class ContainerAttack:
                 f"the attack used more than its {self._limits.memory_mib} MiB of memory and was "
                 "killed before it found anything for this sample"
             )
-        if ended is not None and ended.code != 0:
-            return f"the attack ended with {exit_text(ended)}, with nothing for this sample"
         remarks = f" ({referee.remarks})" if referee.remarks else ""
+        if ended is not None and ended.code != 0:
+            return (
+                f"the attack ended with {exit_text(ended)}, with nothing for this sample{remarks}"
+            )
         return (
             "the attack ended in order and had neither asked nor stored anything adversarial "
             f"for this sample{remarks}"

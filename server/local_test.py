@@ -119,6 +119,7 @@ def test_submission(
     sandbox: SandboxName,
     images: int = 5,  # noqa: PT028 - the name makes ruff take this for a test
     report: Report = print,  # noqa: PT028
+    track: str | None = None,  # noqa: PT028
 ) -> Result:
     """Pack or build a folder, check that it runs, and play a short match.
 
@@ -126,6 +127,7 @@ def test_submission(
         sandbox: "docker" as on the server, or "process", which isolates nothing.
         images: of the match.
         report: gets a line for each step, and the result's lines at the end.
+        track: instead of the one that the folder names.
 
     Raises:
         UserError: a bad folder, no Docker, or a build that fails.
@@ -136,11 +138,11 @@ def test_submission(
     if images < 1:
         raise UserError(f"got {images} images, wanted 1 or more")
     begun = time.monotonic()
-    manifest = read_manifest(directory)
-    track = load_track(manifest.track)
-    opposing = track.baseline_attacks if manifest.kind == "model" else track.baseline_models
+    manifest = read_manifest(directory, track)
+    rules = load_track(manifest.track)
+    opposing = rules.baseline_attacks if manifest.kind == "model" else rules.baseline_models
     opponent = opposing[0].spec
-    reason, found = _play(manifest, track, opponent, sandbox, images, report)
+    reason, found = _play(manifest, rules, opponent, sandbox, images, report)
     result = Result(
         name=manifest.name,
         kind=manifest.kind,
@@ -198,10 +200,10 @@ def _play(
 def _packed(manifest: Manifest, out: Path, sandbox: SandboxName, report: Report) -> Path:
     if sandbox == "process":
         report(f"packing {manifest.folder}")
-        return packaging.source_package(manifest.folder, out)
-    tag = packaging.image_tag(manifest.folder)
+        return packaging.source_package(manifest.folder, out, manifest.track)
+    tag = packaging.image_tag(manifest.folder, manifest.track)
     report(f"building {tag}")
-    packaging.build_image(manifest.folder, tag, report)
+    packaging.build_image(manifest.folder, tag, report, manifest.track)
     report("saving the image")
     return packaging.save_image(tag, out)
 

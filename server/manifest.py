@@ -1,4 +1,4 @@
-"""tiltyard.toml: what a folder submits, read and checked."""
+"""tiltyard.toml: what a folder submits, read and checked; or what a folder of 2018 says instead."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from bench.errors import UserError
 
+from . import manifest_2018
 from .schemas import Kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -25,6 +26,7 @@ class Manifest:
     """What tiltyard.toml says, checked.
 
     ``command`` is run in the folder; ``track`` is known here and takes entries of this ``kind``.
+    ``of_2018``: the folder has a crowdai.json instead.
     """
 
     folder: Path
@@ -32,15 +34,21 @@ class Manifest:
     name: str
     track: str
     command: tuple[str, ...]
+    of_2018: bool = False
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """Read and check tiltyard.toml.
+def read_manifest(directory: Path, track: str | None = None) -> Manifest:
+    """Read and check tiltyard.toml, or crowdai.json where there is only that.
+
+    Args:
+        track: instead of the one that the folder names.
 
     Raises:
         UserError: what was got, what was wanted, and the mend.
     """
     path = directory / MANIFEST
+    if not path.is_file() and manifest_2018.is_layout(directory):
+        return _read_2018(directory, track)
     if not path.is_file():
         what = "has no " + MANIFEST if directory.is_dir() else "is no folder"
         raise UserError(f"{directory} {what}; `tiltyard new model DIR` makes a folder with one")
@@ -59,9 +67,18 @@ def read_manifest(directory: Path) -> Manifest:
     kind = check_kind(_text(path, table, "kind"), f"{path}: ")
     name = _text(path, table, "name")
     check_name(name, f"{path}: ")
-    track = _text(path, table, "track")
+    track = track or _text(path, table, "track")
     _check_track(path, track, kind)
     return Manifest(directory, kind, name, track, _command(path, table["command"]))
+
+
+def _read_2018(directory: Path, track: str | None) -> Manifest:
+    path = directory / manifest_2018.CROWDAI
+    kind = check_kind(manifest_2018.kind(directory), f"{path}: ")
+    track = track or manifest_2018.track(directory, kind)
+    _check_track(path, track, kind)
+    name = slug(directory.resolve().name) or "entry-of-2018"
+    return Manifest(directory, kind, name, track, manifest_2018.COMMAND, of_2018=True)
 
 
 def check_kind(kind: str, where: str = "") -> Kind:

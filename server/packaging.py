@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 from bench.errors import UserError
 
+from . import manifest_2018
 from .manifest import MANIFEST, Manifest, check_kind, check_name, read_manifest, slug
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 Report = Callable[[str], None]
+Origin = Path | bytes
+"""A file of a package: one of the folder's, or the content of one that is made."""
 
 KIT = Path(__file__).resolve().parent.parent / "kit"
 REPOSITORY = "tiltyard/submission"
@@ -90,41 +93,45 @@ def _template(kind: str, template: str) -> Path:
     return of_kind[template]
 
 
-def source_package(directory: Path, out: Path) -> Path:
+def source_package(directory: Path, out: Path, track: str | None = None) -> Path:
     """Pack a checked folder as .tar.gz: the same bytes for the same files; the kit is added.
 
-    For servers with the process sandbox. Returns ``out``.
+    For servers with the process sandbox. Returns ``out``. ``track``: see `read_manifest`.
 
     Raises:
         UserError: a bad manifest, a link in the folder, or more than the track's image_mib.
     """
-    manifest = read_manifest(directory)
-    files = submission_files(manifest)
+    files = submission_files(read_manifest(directory, track))
     with _written(out) as file, gzip.GzipFile("", "wb", 6, fileobj=file, mtime=0) as packed:
         _write_tar(cast("io.BufferedIOBase", packed), files)
     return out
 
 
-def build_image(directory: Path, tag: str | None = None, report: Report = print) -> str:
+def build_image(
+    directory: Path, tag: str | None = None, report: Report = print, track: str | None = None
+) -> str:
     """Build the folder's Dockerfile on this machine; returns the image's id, "sha256:...".
 
     Args:
         tag: ``image_tag(directory)`` by default.
         report: gets the lines of the build, one at a time.
+        track: see `read_manifest`.
 
     Raises:
         UserError: a bad manifest, no Dockerfile, no Docker, or a build that fails.
     """
-    manifest = read_manifest(directory)
+    manifest = read_manifest(directory, track)
     files = submission_files(manifest)
     if "Dockerfile" not in files:
+        if manifest.of_2018:
+            raise manifest_2018.no_dockerfile(directory)
         raise UserError(
             f"{directory} has no Dockerfile; `tiltyard new {manifest.kind} DIR` makes one to copy"
         )
     context = io.BytesIO()
     _write_tar(context, files)
     context.seek(0)
-    tag = image_tag(directory) if tag is None else tag
+    tag = image_tag(directory, track) if tag is None else tag
     lines: list[str] = []
     with docker_client() as client:
         steps = client.api.build(
@@ -156,31 +163,38 @@ def save_image(tag: str, out: Path) -> Path:
     return out
 
 
-def image_tag(directory: Path) -> str:
+def image_tag(directory: Path, track: str | None = None) -> str:
     """``tiltyard/submission:<name>-<hash of the files>``."""
-    manifest = read_manifest(directory)
+    manifest = read_manifest(directory, track)
     digest = hashlib.sha256()
     for path, origin in submission_files(manifest).items():
-        content = hashlib.sha256(origin.read_bytes()).hexdigest()
+        content = hashlib.sha256(_bytes(origin)).hexdigest()
         digest.update(f"{path}\0{content}\0".encode())
     return f"{REPOSITORY}:{manifest.name}-{digest.hexdigest()[:12]}"
 
 
-def submission_files(manifest: Manifest) -> dict[str, Path]:
+def submission_files(manifest: Manifest) -> dict[str, Origin]:
     """What is submitted: {path in the package: file here}, sorted; the kit added if need be.
+
+    A folder of 2018 gets no kit but what the server of 2018 knew by itself: the command.
 
     Raises:
         UserError: a link in the folder, or more bytes than the track takes.
     """
     from bench.plugins import load_track
 
-    files = _contents(manifest.folder)
-    if not any(path.startswith("kit/") for path in files):
-        files = dict(sorted((files | _kit()).items()))
+    files: dict[str, Origin] = dict(_contents(manifest.folder))
+    if manifest.of_2018:
+        files[MANIFEST] = manifest_2018.source_config()
+        if "Dockerfile" in files:
+            files["Dockerfile"] = manifest_2018.with_command(_bytes(files["Dockerfile"]))
+        files = dict(sorted(files.items()))
+    elif not any(path.startswith("kit/") for path in files):
+        files = dict(sorted({**files, **_kit()}.items()))
     most = load_track(manifest.track).limits.image_mib
-    size = sum(origin.stat().st_size for origin in files.values())
+    size = sum(_size(origin) for origin in files.values())
     if size > most * MIB:
-        largest = max(files, key=lambda path: files[path].stat().st_size)
+        largest = max(files, key=lambda path: _size(files[path]))
         raise UserError(
             f"{manifest.folder} has {size // MIB} MiB, {manifest.track} takes {most} MiB at most; "
             f"the largest file is {largest}"
@@ -225,16 +239,27 @@ def _written(out: Path) -> Iterator[io.BufferedWriter]:
         partial.unlink(missing_ok=True)
 
 
-def _write_tar(file: io.BufferedIOBase, files: Mapping[str, Path]) -> None:
+def _write_tar(file: io.BufferedIOBase, files: Mapping[str, Origin]) -> None:
     """Owner, times and order say nothing, so that the same files give the same bytes."""
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path, origin in files.items():
             info = tarfile.TarInfo(path)
-            status = origin.stat()
-            info.size = status.st_size
-            info.mode = 0o755 if status.st_mode & 0o100 else 0o644
+            info.size, info.mode = _size(origin), 0o644
+            if isinstance(origin, bytes):
+                archive.addfile(info, io.BytesIO(origin))
+                continue
+            if origin.stat().st_mode & 0o100:
+                info.mode = 0o755
             with origin.open("rb") as content:
                 archive.addfile(info, content)
+
+
+def _size(origin: Origin) -> int:
+    return len(origin) if isinstance(origin, bytes) else origin.stat().st_size
+
+
+def _bytes(origin: Origin) -> bytes:
+    return origin if isinstance(origin, bytes) else origin.read_bytes()
 
 
 def _contents(folder: Path) -> dict[str, Path]:

@@ -93,15 +93,30 @@ class Guarded:
     seconds: float | None = None
     spent: float = 0.0
 
+    def __post_init__(self) -> None:
+        from attacks.oracle import pixel_asker
+
+        self._ask_pixels = pixel_asker(self.model)
+
     @property
     def bounds(self) -> Bounds:
         return self.model.bounds
 
     def __call__(self, images: Tensor, /) -> Tensor:
+        with self._watched():
+            return self.model(images)
+
+    def pixel_labels(self, pixels: Tensor, /) -> Tensor:
+        """See `attacks.types.PixelModel`; of a model that is none, too."""
+        with self._watched():
+            return self._ask_pixels(pixels)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
         if self.stop.is_set():
             raise StopRequested("told to stop")
         begun = time.monotonic()
-        answer = self.model(images)
+        yield
         self.spent += time.monotonic() - begun
         if self.seconds is not None and self.spent > self.seconds:
             raise Fault(
@@ -109,7 +124,6 @@ class Guarded:
                 f"the model took more than {self.seconds:g} s for all answers of one match; "
                 "make it faster, or smaller",
             )
-        return answer
 
 
 class Player:

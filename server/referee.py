@@ -1,18 +1,18 @@
 """The referee: what an attack in a sandbox talks to. It owns the rules.
 
 Budget, counting, trace and verdict are those of `attacks.Oracle`, the same as in a local run;
-this is its HTTP side (docs/sandbox.md describes every request). Errors are JSON {"error": reason}
-and are kept as notes, so that an attack's author reads them beside the sample.
+this is its HTTP side, in our protocol and in that of 2018 (all requests: docs/sandbox.md).
+Errors are JSON {"error": reason} and are kept as notes, so that an attack's author reads them
+beside the sample.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -27,8 +27,11 @@ from attacks.oracle import Oracle
 from attacks.random import ImageRandom
 from bench.adapters import starts_of, to_images, to_pixels
 
+from . import bson, challenge_2018
+from .answers import Answer, Refused, json_answer, text_answer, why_not_pixels
 from .sandbox import wire
 from .sandbox.errors import Stopped
+from .sandbox.types import Files, Outputs
 
 MOST_IMAGES: Final = 1024
 """Images in one predict request."""
@@ -45,29 +48,10 @@ GET  /v1/starts/3.npy              images that sample 3 may start from, uint8 (n
 POST /v1/predict?samples=3,3,7     .npy uint8 (n,H,W,C) -> .npy int64 (n,); one query an image
 POST /v1/adversarials/3            .npy uint8 (H,W,C): verified, measured, the best one is kept
 POST /v1/done                      nothing more will come
+An attack of 2018 asks POST /predict, one image at a time, as BSON.
 """
 
 Message = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer."""
-
-    status: int
-    body: bytes
-    kind: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class Refused(Exception):
-    """A request that breaks the protocol or the rules; `fields` go into the JSON body."""
-
-    def __init__(self, status: int, reason: str, **fields: Any) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-        self.fields = fields
 
 
 class _Gone(Exception):
@@ -146,7 +130,7 @@ class Referee:
         try:
             return self._route(method, path, query, body)
         except Refused as refused:
-            return _json(refused.status, error=refused.reason, **refused.fields)
+            return json_answer(refused.status, error=refused.reason, **refused.fields)
         except Exception as error:  # the model's fault or ours: it ends the match, not this server
             self.failure = error
             self.finished.set()
@@ -169,11 +153,21 @@ class Referee:
         if self.failure is not None:
             return self._ended()
         if body is None:
+            if path == "/predict":
+                self._waste()
             self.remarks = f"a request had more than {self.largest_body} bytes"
             raise Refused(413, f"{self.remarks}: ask about {MOST_IMAGES} images at most in one")
         match (method, path):
             case ("GET" | "HEAD", "/"):
-                return Answer(200, HELLO.encode(), "text/plain; charset=utf-8")
+                return text_answer(challenge_2018.GREETING)
+            case ("GET" | "HEAD", "/v1"):
+                return text_answer(HELLO)
+            case ("GET", "/server_version"):
+                return text_answer(challenge_2018.VERSION)
+            case ("GET", "/shutdown"):
+                return text_answer("the server goes on until the run is over\n")
+            case ("POST", "/predict"):
+                return self._predict_2018(body)
             case ("GET", "/v1/task"):
                 return self._task()
             case ("GET", "/v1/images.npy"):
@@ -182,12 +176,12 @@ class Referee:
                 return self._predict(query, body)
             case ("POST", "/v1/done"):
                 self.finished.set()
-                return _json(200, stored=int(torch.isfinite(self._best()).sum()))
+                return json_answer(200, stored=int(torch.isfinite(self._best()).sum()))
         if method in ("GET", "HEAD") and path.startswith("/v1/starts/"):
             return self._starts(path.removeprefix("/v1/starts/").removesuffix(".npy"))
         if method == "POST" and path.startswith("/v1/adversarials/"):
             return self._adversarial(path.removeprefix("/v1/adversarials/"), body)
-        raise Refused(404, f"there is no {method} {path}; GET / lists what there is")
+        raise Refused(404, f"there is no {method} {path}; GET /v1 lists what there is")
 
     def _task(self) -> Answer:
         labels, targets = self._criterion.labels, self._criterion.targets
@@ -202,7 +196,7 @@ class Referee:
             }
             for row in range(len(self._pixels))
         ]
-        return _json(
+        return json_answer(
             200,
             protocol=1,
             track=self._track,
@@ -226,13 +220,86 @@ class Referee:
         pixels = self._images(body, rows, (len(rows), *self._shape), "query")
         index = torch.tensor(rows)
         try:
-            labels = self._oracle.labels(to_images(pixels), index)
+            labels = self._oracle.pixel_labels(torch.from_numpy(pixels.copy()), index)
         except BudgetExhausted as spent:
             raise self._exhausted(spent.rows[0]) from spent
         self._asked.update(map(_key, rows, pixels))
         remaining = self._oracle.remaining()[index].tolist()
         header = {"x-tiltyard-remaining": ",".join(map(str, remaining))}
         return Answer(200, wire.dumps(labels.numpy()), NPY, header)
+
+    def files(self) -> Files:
+        """What an attack of 2018 finds as files, and may leave as such."""
+        targets = self._criterion.targets
+        labels = self._criterion.labels if targets is None else targets
+        return Files(
+            challenge_2018.input_files(self._pixels, labels.tolist()),
+            largest=wire.HEADER_BYTES + 8 * math.prod(self._shape),
+        )
+
+    def take(self, outputs: Outputs) -> None:
+        """Verify and keep what an attack of 2018 has left as files, once it has ended."""
+        for row in range(len(self._pixels)):
+            name = challenge_2018.file_name(row)
+            if name in outputs.refused:
+                self._oracle.note(row, f"the file {name} was refused: {outputs.refused[name]}")
+            elif name in outputs.files:
+                self._take(row, outputs.files[name])
+        expected = {challenge_2018.file_name(row) for row in range(len(self._pixels))}
+        strange = sorted((set(outputs.files) | set(outputs.refused)) - expected)
+        if strange:
+            why = outputs.refused.get(strange[0], "it is the name of no image")
+            self.remarks = (
+                f"it stored {strange[0]!r}: {why}; wanted names such as "
+                f"{challenge_2018.file_name(0)}"
+            )
+
+    def _take(self, row: int, body: bytes) -> None:
+        if challenge_2018.is_none(body):
+            self._oracle.note(row, "the attack stored None: it found nothing for this image")
+            return
+        self.answer("POST", f"/v1/adversarials/{row}", "", body)  # notes what is wrong with it
+
+    def _predict_2018(self, body: bytes) -> Answer:
+        """One image as BSON. It counts whatever it holds, and belongs to the nearest sample."""
+        if self._oracle.shared_remaining() < 1:
+            raise self._all_spent()
+        try:
+            pixels = challenge_2018.image(body)
+            reason = why_not_pixels(pixels, self._shape)
+        except bson.NotBson as error:
+            reason = f"the body is not BSON as it was in 2018: {error}"
+        if reason is not None:
+            self._waste()
+            self.remarks = f"a query was refused: {reason}"
+            raise Refused(422, self.remarks)
+        row = self._nearest(pixels)
+        try:
+            asked = torch.from_numpy(pixels[None].copy())
+            labels = self._oracle.pixel_labels(asked, torch.tensor([row]), shared=True)
+        except BudgetExhausted as spent:
+            raise self._all_spent() from spent
+        self._asked.add(_key(row, pixels))
+        return Answer(200, challenge_2018.reply(int(labels[0])), challenge_2018.BSON)
+
+    def _waste(self) -> None:
+        try:
+            self._oracle.waste()
+        except BudgetExhausted as spent:
+            raise self._all_spent() from spent
+
+    def _all_spent(self) -> Refused:
+        """The refusal that ends a run of 2018, whose client would try again and then die."""
+        self.remarks = (
+            f"the budget of this run, {self._oracle.budget} queries for each of "
+            f"{len(self._pixels)} samples, is spent"
+        )
+        self.finished.set()
+        return Refused(429, self.remarks, remaining=0)
+
+    @cached_property
+    def _nearest(self) -> challenge_2018.Nearest:
+        return challenge_2018.Nearest(self._pixels)
 
     def _adversarial(self, sample: str, body: bytes) -> Answer:
         row = self._row(sample)
@@ -257,7 +324,7 @@ class Referee:
             reason = f"the stored image is not adversarial: the model says {verdict.predicted}"
             self._oracle.note(row, reason)
         best = float(self._best()[row])
-        return _json(
+        return json_answer(
             200,
             accepted=True,
             adversarial=verdict.adversarial,
@@ -305,10 +372,12 @@ class Referee:
 
     def _exhausted(self, row: int) -> Refused:
         remaining = int(self._oracle.remaining()[row])
-        budget = self._oracle.budget
+        reason = f"sample {row} has {remaining} of its {self._oracle.budget} queries left"
+        if self._oracle.shared_remaining() == remaining:
+            reason = f"the run has {remaining} queries left for all its samples together"
         return self._complaint(
             [row],
-            f"sample {row} has {remaining} of its {budget} queries left, too few for this request",
+            f"{reason}, too few for this request",
             status=429,
             sample=row,
             remaining=remaining,
@@ -327,33 +396,8 @@ class Referee:
 
     def _ended(self) -> Answer:
         ours = isinstance(self.failure, Stopped)
-        return _json(503, error="the match was stopped" if ours else "the model has failed")
-
-
-def why_not_pixels(array: NDArray[Any], shape: tuple[int, ...]) -> str | None:
-    """What is wrong with an array that should be uint8 of this shape, and the mend, or None."""
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return (
-            "it holds NaN or infinite values; wanted uint8: look for a division by zero or a root "
-            "of a negative number before the image is sent"
-        )
-    if array.dtype != np.uint8:
-        scale = ""
-        if array.dtype.kind == "f" and array.size and float(array.max()) <= 1.0:
-            scale = "255 * "
-        return (
-            f"got {array.dtype.name}, wanted uint8 (values 0 to 255): send "
-            f"np.clip(np.rint({scale}x), 0, 255).astype(np.uint8)"
-        )
-    if array.shape != shape:
-        same = f": x.reshape{shape}" if array.size == math.prod(shape) else ""
-        return f"got the shape {array.shape}, wanted {shape}{same}"
-    return None
+        return json_answer(503, error="the match was stopped" if ours else "the model has failed")
 
 
 def _key(row: int, pixels: NDArray[np.uint8]) -> int:
     return hash((row, pixels.tobytes()))
-
-
-def _json(status: int, **fields: Any) -> Answer:
-    return Answer(status, json.dumps(fields).encode())

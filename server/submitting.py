@@ -44,9 +44,9 @@ def submit(
             "no token; set TILTYARD_TOKEN to the one that the organiser gave you "
             "(`tiltyard admin create-token NAME` makes one)"
         )
-    with Client(server, token) as client, _package(what, client.sandbox(), report) as file:
+    with Client(server, token) as client, _package(what, track, client.sandbox(), report) as file:
         if what.is_dir():
-            manifest = packaging.read_manifest(what)
+            manifest = packaging.read_manifest(what, track)
             track, name = track or manifest.track, name or manifest.name
         if track is None or name is None:
             raise UserError(f"{what} is a file and says neither; add --track and --name")
@@ -113,23 +113,23 @@ def _row(row: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def _package(what: Path, sandbox: str | None, report: Report) -> Iterator[Path]:
+def _package(what: Path, track: str | None, sandbox: str | None, report: Report) -> Iterator[Path]:
     """The file to send, made in a temporary folder where `what` is a folder."""
     if what.is_file():
         yield what
         return
     if not what.exists():
         raise UserError(f"there is no {what}; wanted a submission's folder or a saved image")
-    packaging.read_manifest(what)
+    packaging.read_manifest(what, track)
     with tempfile.TemporaryDirectory(prefix="tiltyard-") as folder:
         if sandbox == "process":
             report("packing the folder (this server runs submissions as plain processes)")
-            yield packaging.source_package(what, Path(folder) / "submission.tar.gz")
+            yield packaging.source_package(what, Path(folder) / "submission.tar.gz", track)
             return
         report("building the image")
-        tag = packaging.image_tag(what)
+        tag = packaging.image_tag(what, track)
         quiet = os.environ.get("TILTYARD_BUILD_LOG") != "1"
-        packaging.build_image(what, tag, (lambda line: None) if quiet else report)
+        packaging.build_image(what, tag, (lambda line: None) if quiet else report, track)
         yield packaging.save_image(tag, Path(folder) / "submission.tar")
 
 

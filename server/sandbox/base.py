@@ -22,7 +22,7 @@ from .errors import (
     TooSlow,
 )
 from .http import Connection, MalformedAnswer
-from .types import PORT, Exit, Limits, Reply
+from .types import PORT, Exit, Files, Limits, Outputs, Reply, Speaks
 
 LOG_BYTES = 65536
 SHOWN_LINES = 12
@@ -40,6 +40,9 @@ KILLED = (137, 143)
 KILLED_SECONDS = 0.5
 """An engine that goes down ends all containers within this time."""
 
+GREETING_2018 = b"NIPS 2018 Adversarial Vision Challenge"
+"""How the answer to GET / of a model server of 2018 begins."""
+
 READY_SECONDS = 5.0
 """One GET /v1/ready; a model that loads its weights in the handler may be asked again."""
 
@@ -47,8 +50,10 @@ READY_SECONDS = 5.0
 class BaseSandbox(ABC):
     """One entry, running; see `types.Sandbox`. Subclasses say how it is started and looked at."""
 
-    def __init__(self, name: str, role: Role, limits: Limits) -> None:
+    def __init__(self, name: str, role: Role, limits: Limits, files: Files | None = None) -> None:
         self._name = name
+        self._files = files
+        self._speaks: Speaks = "v1"
         self._role: Role = role
         self._limits = limits
         self._closed = threading.Event()
@@ -79,6 +84,10 @@ class BaseSandbox(ABC):
         """The end of its output."""
 
     @abstractmethod
+    def _collect(self, files: Files) -> Outputs:
+        """End the program and read what it has left. Raises EngineFailed."""
+
+    @abstractmethod
     def _remove(self) -> None:
         """End and remove everything; must be harmless when half of it never came to be."""
 
@@ -91,6 +100,10 @@ class BaseSandbox(ABC):
     @property
     def role(self) -> Role:
         return self._role
+
+    @property
+    def speaks(self) -> Speaks:
+        return self._speaks
 
     @final
     def start(self) -> None:
@@ -162,6 +175,17 @@ class BaseSandbox(ABC):
             pause = min(2 * pause, POLL_SECONDS[1])
 
     @final
+    def collect(self) -> Outputs:
+        self._check_open()
+        if self._files is None:
+            return Outputs()
+        try:
+            return self._collect(self._files)
+        except Exception:
+            self._check_open()
+            raise
+
+    @final
     def logs(self) -> str:
         if self._closed.is_set():
             return self._last_logs
@@ -203,6 +227,9 @@ class BaseSandbox(ABC):
                 )
                 if _says_ready(reply):
                     return
+                if self._greets_as_in_2018(connection, until):
+                    self._speaks = "2018"
+                    return
                 seen = f"GET /v1/ready was answered {reply.status} {reply.body[:80]!r}"
             except TimeoutError:
                 seen = "GET /v1/ready was not answered"
@@ -227,6 +254,14 @@ class BaseSandbox(ABC):
             None,
             self._shown(),
         )
+
+    def _greets_as_in_2018(self, connection: Connection, until: float) -> bool:
+        """Whether GET / is answered by a model server of 2018, which has no /v1/ready."""
+        left = until - time.monotonic()
+        if left <= 0:
+            return False
+        reply = connection.call("GET", "/", b"", {}, timeout=min(left, READY_SECONDS), most=65536)
+        return reply.status == 200 and reply.body.startswith(GREETING_2018)
 
     def _why_gone(self, what: str, error: Exception) -> Exception:
         """The right error for a connection that broke."""

@@ -29,7 +29,7 @@ from .base_image import IMAGE as BASE_IMAGE
 from .docker_sandbox import DockerSandbox
 from .engine import connect, engine_errors
 from .errors import EngineFailed, PackageRefused, Role
-from .types import App, Current, Labels, Limits, Package, Sandbox
+from .types import App, Current, Files, Labels, Limits, Package, Sandbox
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +116,7 @@ class DockerProvider:
         limits: Limits,
         environment: Mapping[str, str] | None = None,
         referee: App | None = None,
+        files: Files | None = None,
         gpus: int = 0,
     ) -> Sandbox:
         if package.form != "image":
@@ -125,7 +126,7 @@ class DockerProvider:
             )
         if (role == "attack") != (referee is not None):
             raise ValueError("an attack needs a referee, a model has none")
-        return DockerSandbox(self, package, labels, role, limits, environment, referee, gpus)
+        return DockerSandbox(self, package, labels, role, limits, environment, referee, files, gpus)
 
     def reap(self, current: Current) -> list[str]:
         mine = {"label": [f"tiltyard.instance={self.instance}"]}

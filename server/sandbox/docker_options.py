@@ -12,7 +12,7 @@ import docker
 
 from .errors import PackageRefused, Role
 from .self_check import Engine
-from .types import Labels, Limits
+from .types import Files, Labels, Limits
 
 MIB: Final = 1 << 20
 NOBODY: Final = "65534:65534"
@@ -21,6 +21,11 @@ TMP_FILES: Final = 65536
 VOLUMES: Final = 8
 GATEWAY_MEMORY_MIB: Final = 128
 GATEWAY_PIDS: Final = 160
+PAGE: Final = 4096
+INPUTS: Final = "/avc/images"
+OUTPUTS: Final = "/avc/results"
+"""Where an attack of 2018 finds its files; not /images and /results, which an entry's own image may
+have."""
 SOCKETS: Final = "/run/tiltyard"
 """Where a gateway finds the folder that holds the socket; participants never see it."""
 
@@ -49,12 +54,14 @@ def participant(
     engine: Engine,
     runtime: str | None,
     gpus: int,
+    files: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Arguments of create_container for an untrusted program.
 
     Args:
         volumes: paths that the image declares; each is covered by a tmpfs.
         gateway: id of the container whose network namespace it joins.
+        files: mounts of an attack's files, as `file_mounts` gives them.
     """
     noexec = "" if limits.exec_tmp else "noexec,"
     tmpfs = f"rw,{noexec}nosuid,nodev,size={limits.tmp_mib}m,nr_inodes={TMP_FILES},mode=1777"
@@ -69,6 +76,7 @@ def participant(
         "host_config": api.create_host_config(
             network_mode=f"container:{gateway}",
             tmpfs=dict.fromkeys(["/tmp", *_covered(volumes)], tmpfs),
+            binds=dict(files) if files else None,
             shm_size=SHM_MIB * MIB,
             device_requests=[request] if gpus else None,
             runtime=runtime,
@@ -92,12 +100,17 @@ def gateway(
     socket: str,
     labels: Mapping[str, str],
     engine: Engine,
+    results: str | None = None,
 ) -> dict[str, Any]:
     """Arguments of create_container for the trusted gateway. It runs as the server's own user.
 
     Args:
         folder: on the host, holds the socket of this name.
+        results: the volume that an attack writes to; it lives on while the gateway has it.
     """
+    binds = {str(folder): {"bind": SOCKETS, "mode": "rw"}}
+    if results is not None:
+        binds[results] = {"bind": OUTPUTS, "mode": "ro"}
     # With a rootless engine, 0 inside is the engine's own user outside.
     user = "0:0" if engine.rootless else f"{os.getuid()}:{os.getgid()}"
     return {
@@ -113,10 +126,35 @@ def gateway(
             # Docker copies the host's resolv.conf in, and the participant shares it.
             dns=["127.0.0.1"],
             dns_search=["."],
-            binds={str(folder): {"bind": SOCKETS, "mode": "rw"}},
+            binds=binds,
             ulimits=[_ulimit("core", 0), _ulimit("nofile", 1024)],
             **_closed_box(engine, GATEWAY_MEMORY_MIB, 1.0, GATEWAY_PIDS),
         ),
+    }
+
+
+def results(name: str, files: Files, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments of create_volume for what an attack leaves: in memory, of bounded size."""
+    size = files.most * (files.largest + PAGE) + MIB
+    options = f"size={size},nr_inodes={files.most + 16},mode=1777,nosuid,nodev,noexec"
+    return {
+        "name": name,
+        "driver": "local",
+        "driver_opts": {"type": "tmpfs", "device": "tmpfs", "o": options},
+        "labels": dict(labels),
+    }
+
+
+def file_mounts(inputs: Path, results: str) -> dict[str, dict[str, str]]:
+    """Where an attack finds its files and leaves others.
+
+    Args:
+        inputs: folder on the host.
+        results: name of the volume.
+    """
+    return {
+        str(inputs): {"bind": INPUTS, "mode": "ro"},
+        results: {"bind": OUTPUTS, "mode": "rw"},
     }
 
 

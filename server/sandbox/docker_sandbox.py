@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import shutil
@@ -12,16 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from docker.errors import APIError
+from docker.errors import APIError, NotFound
 
-from . import docker_options
+from . import docker_options, outputs
 from .base import BaseSandbox, printable
 from .engine import engine_errors
-from .environment import environment
+from .environment import environment, file_environment
 from .errors import EngineFailed, ExitedWhileStarting, Role
 from .http import Connection
 from .serve import Server
-from .types import PORT, App, Exit, Labels, Limits, Package
+from .types import PORT, App, Exit, Files, Labels, Limits, Outputs, Package
 
 if TYPE_CHECKING:
     from .docker import DockerProvider
@@ -47,19 +48,23 @@ class DockerSandbox(BaseSandbox):
         limits: Limits,
         given: Mapping[str, str] | None,
         referee: App | None,
+        files: Files | None,
         gpus: int,
     ) -> None:
-        super().__init__(owner.name(role), role, limits)
+        super().__init__(owner.name(role), role, limits, files)
         self._provider = provider
         self._package = package
         self._labels = docker_options.labels(provider.instance, owner, role)
-        self._environment = environment(given, limits, port=PORT, tmp="/tmp")
+        self._environment = environment(given, limits, port=PORT, tmp="/tmp") | file_environment(
+            files, docker_options.INPUTS, docker_options.OUTPUTS
+        )
         self._referee = referee
         self._gpus = gpus
         self._folder: Path | None = None
         self._server: Server | None = None
         self._gateway: str | None = None
         self._container: str | None = None
+        self._results: str | None = None
 
     def _launch(self) -> Connection | None:
         provider = self._provider
@@ -69,6 +74,7 @@ class DockerSandbox(BaseSandbox):
             self._folder = self._make_folder()
             if self._referee is not None:
                 self._server = Server(self._referee, _bound(self._folder / SOCKET))
+            mounts = None if self._files is None else self._lay_out(self._folder, self._files)
             self._gateway = self._create(
                 docker_options.gateway(
                     provider.api,
@@ -79,6 +85,7 @@ class DockerSandbox(BaseSandbox):
                     socket=SOCKET,
                     labels=self._labels | {"tiltyard.role": f"{self.role}-gateway"},
                     engine=provider.engine,
+                    results=self._results,
                 )
             )
             provider.api.start(self._gateway)
@@ -95,6 +102,7 @@ class DockerSandbox(BaseSandbox):
                     engine=provider.engine,
                     runtime=provider.runtime,
                     gpus=self._gpus,
+                    files=mounts,
                 )
             )
             self._await_gateway(self._gateway, self._folder)
@@ -123,12 +131,40 @@ class DockerSandbox(BaseSandbox):
         with engine_errors("read the logs of a sandbox"):
             return bytes(self._provider.api.logs(self._container, tail=2000))
 
+    def _collect(self, files: Files) -> Outputs:
+        """The gateway still has the volume mounted when the attack's container has ended."""
+        api = self._provider.api
+        assert self._gateway is not None
+        with engine_errors("read the files of a sandbox"):
+            if self._container is not None and self._look() is None:
+                with contextlib.suppress(APIError):  # it has just ended by itself
+                    api.kill(self._container)
+            chunks, _ = api.get_archive(self._gateway, docker_options.OUTPUTS)
+            return outputs.from_tar(chunks, files)
+
+    def _lay_out(self, folder: Path, files: Files) -> dict[str, dict[str, str]]:
+        """Write an attack's input files and make the volume for the others; how to mount them."""
+        inputs = folder / "images"
+        inputs.mkdir(mode=0o755)
+        inputs.chmod(0o755)  # whatever our umask is: the attack is another user
+        for name, content in files.inputs.items():
+            (inputs / name).write_bytes(content)
+            (inputs / name).chmod(0o444)
+        self._results = f"{self.name}-results-{secrets.token_hex(3)}"
+        self._provider.api.create_volume(
+            **docker_options.results(self._results, files, self._labels)
+        )
+        return docker_options.file_mounts(inputs, self._results)
+
     def _remove(self) -> None:
         try:
             for identity in (self._container, self._gateway):
                 if identity is not None:
                     with engine_errors("remove a sandbox"):
                         self._provider.remove_container(identity)
+            if self._results is not None:
+                with engine_errors("remove a volume"), contextlib.suppress(NotFound):
+                    self._provider.api.remove_volume(self._results)
         finally:
             if self._server is not None:
                 self._server.close()

@@ -6,7 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-from .types import Limits
+from .types import Files, Limits
+
+LABELS: Final = "labels.yml"
+"""Among an attack's input files, the one that INPUT_YML_PATH names."""
 
 ALLOWED: Final = frozenset(
     {
@@ -15,9 +18,27 @@ ALLOWED: Final = frozenset(
         "INPUT_IMG_PATH",
         "INPUT_YML_PATH",
         "OUTPUT_ADVERSARIAL_PATH",
+        "NUM_IMAGES",
+        "EVALUATOR_SECRET",
     }
 )
 """The variables that a caller may hand to an entry; no other one gets in from our side."""
+
+
+def file_environment(files: Files | None, inputs: str, outputs: str) -> dict[str, str]:
+    """The variables by which an attack of 2018 finds its files.
+
+    Args:
+        inputs, outputs: the two folders, as the attack sees them.
+    """
+    if files is None:
+        return {}
+    return {
+        "INPUT_IMG_PATH": inputs,
+        "INPUT_YML_PATH": f"{inputs}/{LABELS}",
+        "OUTPUT_ADVERSARIAL_PATH": outputs,
+        "NUM_IMAGES": str(len(set(files.inputs) - {LABELS})),
+    }
 
 
 def environment(

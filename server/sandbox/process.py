@@ -20,7 +20,7 @@ from typing import Any
 from . import sources
 from .errors import EngineFailed, PackageRefused, Role
 from .process_sandbox import STATE, ProcessSandbox, kill_leftover
-from .types import App, Current, Labels, Limits, Package, Sandbox
+from .types import App, Current, Files, Labels, Limits, Package, Sandbox
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ class ProcessProvider:
         limits: Limits,
         environment: Mapping[str, str] | None = None,
         referee: App | None = None,
+        files: Files | None = None,
         gpus: int = 0,
     ) -> Sandbox:
         if package.form != "source":
@@ -97,7 +98,7 @@ class ProcessProvider:
             )
         if (role == "attack") != (referee is not None):
             raise ValueError("an attack needs a referee, a model has none")
-        return ProcessSandbox(self, package, labels, role, limits, environment, referee)
+        return ProcessSandbox(self, package, labels, role, limits, environment, referee, files)
 
     def reap(self, current: Current) -> list[str]:
         found: list[tuple[Path, dict[str, Any]]] = []

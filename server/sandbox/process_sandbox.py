@@ -16,19 +16,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import sources
+from . import outputs, sources
 from .base import LOG_BYTES, BaseSandbox
-from .environment import environment
+from .environment import environment, file_environment
 from .errors import EngineFailed, Role
 from .http import Connection
 from .serve import Server
-from .types import App, Exit, Labels, Limits, Package
+from .types import App, Exit, Files, Labels, Limits, Outputs, Package
 
 if TYPE_CHECKING:
     from .process import ProcessProvider
 
 MIB = 1 << 20
 STATE = "state.json"
+INPUTS, OUTPUTS = "images", "results"
 LAUNCHER = Path(__file__).with_name("launch.py")
 
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
@@ -48,8 +49,9 @@ class ProcessSandbox(BaseSandbox):
         limits: Limits,
         given: Mapping[str, str] | None,
         referee: App | None,
+        files: Files | None,
     ) -> None:
-        super().__init__(owner.name(role), role, limits)
+        super().__init__(owner.name(role), role, limits, files)
         environment(given, limits, port=0, tmp="")  # refuses what is not allowed, at once
         self._provider = provider
         self._package = package
@@ -70,6 +72,7 @@ class ProcessSandbox(BaseSandbox):
             work, tmp = self._folder / "submission", self._folder / "tmp"
             shutil.copytree(unpacked, work)
             tmp.mkdir()
+            self._lay_out(self._folder)
             # asyncio sets TCP_NODELAY only where the protocol is named; without it: 40 ms a query.
             sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             sock.bind(("127.0.0.1", 0))
@@ -83,6 +86,18 @@ class ProcessSandbox(BaseSandbox):
             raise EngineFailed(f"could not start a process: {error}") from error
         return Connection(("127.0.0.1", port)) if self.role == "model" else None
 
+    def _lay_out(self, folder: Path) -> None:
+        """Write an attack's input files, for reading only, and make the folder for the others."""
+        if self._files is None:
+            return
+        inputs = folder / INPUTS
+        inputs.mkdir()
+        (folder / OUTPUTS).mkdir()
+        for name, content in self._files.inputs.items():
+            (inputs / name).write_bytes(content)
+            (inputs / name).chmod(0o444)
+        inputs.chmod(0o555)
+
     def _spawn(self, work: Path, tmp: Path, port: int) -> None:
         command = list(sources.command(work))
         if command[0] in ("python", "python3"):
@@ -93,6 +108,9 @@ class ProcessSandbox(BaseSandbox):
             if name in INHERITED or name.startswith(INHERITED_PREFIXES)
         }
         variables |= environment(self._given, self._limits, port=port, tmp=str(tmp))
+        variables |= file_environment(
+            self._files, str(work.parent / INPUTS), str(work.parent / OUTPUTS)
+        )
         variables |= {"PYTHONPATH": str(work), "PYTHONNOUSERSITE": "1"}
         rlimits = {
             "RLIMIT_CORE": 0,
@@ -153,6 +171,16 @@ class ProcessSandbox(BaseSandbox):
             self._reader.join(1.0)
         return bytes(self._output[-LOG_BYTES:])
 
+    def _collect(self, files: Files) -> Outputs:
+        assert self._folder is not None
+        if self._process is not None and self._poll() is None:
+            _kill_session(self._process.pid)
+            self._process.wait(10.0)
+        try:
+            return outputs.from_folder(self._folder / OUTPUTS, files)
+        except OSError as error:
+            raise EngineFailed(f"the files of {self.name} can't be read: {error}") from error
+
     def _remove(self) -> None:
         if self._process is not None:
             if self._poll() is None:
@@ -163,6 +191,8 @@ class ProcessSandbox(BaseSandbox):
         if self._server is not None:
             self._server.close()
         if self._folder is not None:
+            with contextlib.suppress(OSError):
+                (self._folder / INPUTS).chmod(0o700)  # what is in it can be removed again
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _poll(self) -> int | None:

@@ -7,7 +7,7 @@ on their own machine). One suite, tests/server/test_sandbox_conformance.py, runs
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
@@ -31,13 +31,16 @@ __all__ = [
     "App",
     "Current",
     "Exit",
+    "Files",
     "Labels",
     "Limits",
+    "Outputs",
     "Package",
     "Provider",
     "Reply",
     "Role",
     "Sandbox",
+    "Speaks",
 ]
 
 
@@ -86,6 +89,41 @@ class Reply:
     body: bytes
 
 
+Speaks = Literal["v1", "2018"]
+"""The protocol of a model: ours, or that of the 2018 challenge."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files for an attack of 2018, which reads its images and stores what it finds as such.
+
+    Attributes:
+        inputs: {name: content}, in one folder that the attack can't change.
+        largest: bytes that a file may have which it leaves; a larger one is not read.
+    """
+
+    inputs: Mapping[str, bytes]
+    largest: int
+
+    @property
+    def most(self) -> int:
+        """Files that it may leave."""
+        return 2 * len(self.inputs) + 16
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What an attack has left as files.
+
+    Attributes:
+        files: {name: content} of plain files, at most so large.
+        refused: {name: reason} of everything else.
+    """
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Exit:
     """How an entry's program ended."""
@@ -102,6 +140,11 @@ class Sandbox(Protocol):
 
     @property
     def role(self) -> Role: ...
+
+    @property
+    def speaks(self) -> Speaks:
+        """The protocol that a started model answers."""
+        ...
 
     def start(self) -> None:
         """Start it; a model is ready when this returns. Closes itself when it raises.
@@ -135,6 +178,14 @@ class Sandbox(Protocol):
 
     def wait(self, timeout: float) -> Exit | None:
         """Wait until the program ends; None when it still runs after `timeout` seconds.
+
+        Raises:
+            EngineFailed: the engine does not answer. Stopped: closed meanwhile.
+        """
+        ...
+
+    def collect(self) -> Outputs:
+        """End an attack's program and read the files that it has left; nothing without `files`.
 
         Raises:
             EngineFailed: the engine does not answer. Stopped: closed meanwhile.
@@ -212,6 +263,7 @@ class Provider(Protocol):
         limits: Limits,
         environment: Mapping[str, str] | None = None,
         referee: App | None = None,
+        files: Files | None = None,
         gpus: int = 0,
     ) -> Sandbox:
         """A sandbox that is not started yet.
@@ -220,6 +272,7 @@ class Provider(Protocol):
             package: as `load` gave it.
             environment: from `environment.ALLOWED` only; MODEL_SERVER and MODEL_PORT are set.
             referee: the ASGI application that an attack talks to; an attack needs one.
+            files: what an attack of 2018 reads; their places are in its environment.
             gpus: how many GPUs it gets.
         """
         ...

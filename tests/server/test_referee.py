@@ -19,7 +19,8 @@ from torch import Tensor
 
 import attacks
 from bench.adapters import to_images, to_pixels
-from server.referee import FREE_CLAIMS, MOST_IMAGES, Answer, Referee
+from server.answers import Answer
+from server.referee import FREE_CLAIMS, MOST_IMAGES, Referee
 from server.sandbox.errors import Crashed
 from server.sandbox.serve import Server
 
@@ -278,7 +279,7 @@ def test_a_header_that_claims_more_than_follows_is_refused_before_it_is_believed
         ("/v1/predict?samples=" + "0," * MOST_IMAGES + "0", 422, "1024 at most"),
         ("/v1/adversarials/9", 404, "there is no sample '9'"),
         ("/v1/adversarials/", 404, "there is no sample ''"),
-        ("/v1/shutdown", 404, "GET / lists what there is"),
+        ("/v1/shutdown", 404, "GET /v1 lists what there is"),
     ],
 )
 def test_a_sample_or_path_that_is_not_there_is_named(path: str, status: int, words: str) -> None:
@@ -390,7 +391,7 @@ def test_over_http_every_answer_says_its_kind_and_a_connection_is_kept() -> None
     arena = Arena()
     with served(arena) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port)
-        status, body, headers = fetch(connection, "GET", "/")
+        status, body, headers = fetch(connection, "GET", "/v1")
         assert status == 200
         assert b"/v1/predict" in body
         assert headers["content-type"].startswith("text/plain")
