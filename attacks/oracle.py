@@ -20,6 +20,7 @@ from torch import Tensor
 from .criteria import Criterion
 from .distances import distance
 from .errors import BudgetExhausted, UsageError
+from .ledger import Ledger
 from .types import ACCESS_ORDER, Access, Bounds, Model, Norm, PixelModel, Pool
 
 LEVELS = 255
@@ -97,6 +98,7 @@ class Oracle:
         quantised: round every query to 8 bits before the model sees it.
         chunk: images a forward pass at most, to bound memory.
         pool: images that an attack may start from, or None.
+        ledger: takes down every question, or None.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Oracle:
         quantised: bool = False,
         chunk: int = CHUNK,
         pool: Pool | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         n = len(images)
         self._model = model
@@ -124,6 +127,7 @@ class Oracle:
         self.budget = budget
         self.quantised = quantised
         self.pool = pool
+        self._ledger = ledger
         self._queries = torch.zeros(n, dtype=torch.int64)
         self._gradients = torch.zeros(n, dtype=torch.int64)
         self._spent = 0
@@ -214,6 +218,9 @@ class Oracle:
                 predicted = self._ask_pixels(pixels)
             else:
                 predicted = torch.cat([self._ask_pixels(p) for p in pixels.split(self._chunk)])
+            if self._ledger is not None:
+                self._watch(from_pixels(pixels, self.bounds), rows, predicted, number)
+                return predicted
             fooled = self.criterion.holds(predicted, rows).nonzero().flatten()
             if len(fooled):
                 seen = from_pixels(pixels[fooled], self.bounds)
@@ -354,6 +361,9 @@ class Oracle:
             return logits
 
     def _watch(self, seen: Tensor, rows: Tensor, predicted: Tensor, number: Tensor) -> None:
+        if self._ledger is not None:
+            far = distance(self.norm, self._images[rows], seen)
+            self._ledger.add(rows, number, predicted, far)
         fooled = self.criterion.holds(predicted, rows).nonzero().flatten()
         if len(fooled) == 0:
             return

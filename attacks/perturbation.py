@@ -18,6 +18,7 @@ from torch import Tensor
 from .criteria import Criterion, Misclassification
 from .distances import distance, project
 from .errors import BudgetExhausted, UsageError
+from .ledger import Ledger
 from .oracle import CHUNK, LEVELS, Oracle, frozen, quantise
 from .random import ImageRandom
 from .types import Access, Attack, Model, Norm, Pool, Status
@@ -71,6 +72,7 @@ def perturb(
     access: Access | None = None,
     norm: Norm | None = None,
     pool: Pool | None = None,
+    ledger: Ledger | None = None,
 ) -> Adversarials:
     """Attack a batch.
 
@@ -91,6 +93,7 @@ def perturb(
         norm: the distance that counts (and that epsilon is in); the attack's own, when not given.
         pool: labelled images of other samples, for attacks that start from an image of another
             class. One that equals the clean image is never taken, because its label is the same.
+        ledger: takes down every question that the attack asks; its rows are those of the batch.
 
     Raises:
         UsageError: input of the wrong shape, type or range; an attack that needs more access
@@ -117,6 +120,7 @@ def perturb(
             budget=budget,
             quantised=quantised,
             pool=pool,
+            ledger=None if ledger is None else ledger.at(active),
         )
         oracle.require(attack.access)
         random = ImageRandom.of(seed, [names[i] for i in active.tolist()], images.device)

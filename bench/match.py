@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from attacks import Access, Attack, Criterion, Model, Norm, Pool, Status
+    from attacks.ledger import Ledger
 
     from .datasets.types import Batch, Dataset
 
@@ -139,7 +140,11 @@ class Outcome:
 
 
 def play(
-    match: Match, *, batch_size: int = 64, skip: Collection[str] = frozenset()
+    match: Match,
+    *,
+    batch_size: int = 64,
+    skip: Collection[str] = frozenset(),
+    ledger: Ledger | None = None,
 ) -> Iterator[Outcome]:
     """Play a match, one batch at a time; yields one outcome an image, in the data set's order.
 
@@ -150,6 +155,7 @@ def play(
         match: what to play.
         batch_size: images attacked together.
         skip: ids of images that are done already.
+        ledger: takes down every question; its rows are places in the data set.
 
     Raises:
         UserError: a targeted match on a data set with fewer than two classes, or a batch size
@@ -159,14 +165,19 @@ def play(
     """
     if batch_size < 1:
         raise UserError(f"the batch size is {batch_size}; wanted at least 1")
+    places = {image_id: place for place, image_id in enumerate(match.dataset.ids)}
     for batch in match.dataset.batches(batch_size):
         remaining = without(batch, skip)
         if remaining.ids:
-            yield from play_batch(match, remaining)
+            part = None if ledger is None else ledger.at([places[i] for i in remaining.ids])
+            yield from play_batch(match, remaining, part)
 
 
-def play_batch(match: Match, batch: Batch) -> list[Outcome]:
+def play_batch(match: Match, batch: Batch, ledger: Ledger | None = None) -> list[Outcome]:
     """Play the images of one batch; one outcome for each, in their order.
+
+    Args:
+        ledger: takes down every question; its rows are places in the batch.
 
     Raises:
         UserError, attacks.UsageError: as `play`.
@@ -188,6 +199,7 @@ def play_batch(match: Match, batch: Batch) -> list[Outcome]:
         access=threat.access,
         norm=threat.norm,
         pool=match.pool,
+        ledger=ledger,
     )
     seconds = (time.perf_counter() - started) / len(images)
     every_norm = all_distances(images, result.images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -101,6 +102,31 @@ def rescore(
         print_json(view.model_dump(mode="json"))
         return
     _print_difference(view)
+
+
+@app.command("replay")
+def replay(
+    match: Annotated[str, typer.Argument(help="Id of a match, as in its page's address.")],
+    data_dir: DataDir = None,
+    database: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Find the verdicts of a match again, from its ledger and its stored images."""
+    from . import replaying
+
+    with _opened(data_dir, database) as place, place.database.read() as session:
+        found = replaying.replay(session, place.store, match)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        for line in found.wrong:
+            typer.echo(line)
+        typer.echo(
+            f"{found.questions} questions about {found.images} images, {found.asked_again} "
+            f"adversarials asked again: {len(found.wrong) or 'no'} differences from the record"
+        )
+    if found.wrong:
+        raise typer.Exit(1)
 
 
 @app.command("freeze-round")

@@ -26,6 +26,15 @@ def store_images(store: Store, findings: Findings) -> list[str | None]:
     ]
 
 
+def store_ledger(store: Store, findings: Findings) -> str | None:
+    """Store every question of a match; its SHA-256, or None where nothing was played."""
+    from attacks import ledger
+
+    if findings.ledger is None:
+        return None
+    return store.put(ledger.dumps(findings.ledger.entries()))
+
+
 def store_logs(store: Store, logs: Mapping[str, str]) -> dict[str, str]:
     """Store the end of what each program printed: {submission: SHA-256}."""
     return {

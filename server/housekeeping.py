@@ -104,6 +104,8 @@ def referenced(database: Database) -> set[str]:
         for column in (Submission.sha256, Upload.sha256, SampleResult.adversarial_sha256):
             found.update(sha for sha in session.scalars(select(column).distinct()) if sha)
         found.update(session.scalars(select(Round.images_sha256)))
+        named = select(Attempt.ledger_sha256).where(Attempt.ledger_sha256.is_not(None))
+        found.update(sha for sha in session.scalars(named) if sha)
         for logs in session.scalars(select(Attempt.logs)):
             found.update(logs.values())
         return found

@@ -195,15 +195,26 @@ def succeed(
     fence: int,
     provenance: dict[str, Any],
     logs: dict[str, str] | None = None,
+    ledger_sha256: str | None = None,
 ) -> Job:
     """running -> succeeded. The caller stores what was found in the same transaction.
 
-    ``logs``: {submission id: SHA-256 of what its program printed}, for that one's owner.
+    ``logs``: {submission id: SHA-256 of what its program printed}, for that one's owner;
+    ``ledger_sha256``: of every question of a match.
 
     Raises Superseded: let it leave the ``write()`` block, which rolls everything back.
     """
     job = _fenced(session, "succeeded", job_id, fence, finished_at=db_now(), reason=None)
-    _end_attempt(session, job_id, fence, "succeeded", None, provenance=provenance, logs=logs or {})
+    _end_attempt(
+        session,
+        job_id,
+        fence,
+        "succeeded",
+        None,
+        provenance=provenance,
+        logs=logs or {},
+        ledger_sha256=ledger_sha256,
+    )
     return job
 
 

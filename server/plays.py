@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from attacks import Attack, Model, Pool
+    from attacks.ledger import Ledger
     from attacks.types import Bounds
     from bench.datasets.types import Dataset
     from bench.match import Outcome
@@ -55,6 +56,7 @@ class Findings:
     sandbox: SandboxKind = "trusted"
     provenance: dict[str, Any] = field(default_factory=dict)
     logs: dict[str, str] = field(default_factory=dict)
+    ledger: Ledger | None = None
 
 
 class Fault(SubmissionError):
@@ -166,6 +168,7 @@ class Player:
         stop: threading.Event,
     ) -> Findings:
         """Play a match to its end. Raises Fault, StopRequested or InfrastructureError."""
+        from attacks.ledger import Ledger
         from bench.match import Match, play
         from bench.score import worst_case_distance
 
@@ -193,7 +196,8 @@ class Player:
                 seed=track.seed,
                 pool=_pool(track.dataset, "test" if unseen else track.split),
             )
-            found.outcomes = list(play(match, batch_size=batch))
+            found.ledger = Ledger()
+            found.outcomes = list(play(match, batch_size=batch, ledger=found.ledger))
             if container is not None:
                 container.probe(data.images[:PROBE_IMAGES])
                 found.logs[model.id] = container.logs()

@@ -150,6 +150,7 @@ class Worker:
             findings = self._play(holding)
             shas = facts.store_images(self.player.store, findings)
             logs = facts.store_logs(self.player.store, findings.logs)
+            ledger = facts.store_ledger(self.player.store, findings)
         except Fault as fault:
             logs = facts.store_logs(self.player.store, {fault.entry_id: fault.logs})
             self._record_failure(holding, fault, logs)
@@ -158,7 +159,9 @@ class Worker:
             self._record_interruption(holding, error)
             return
         with self.database.write() as session:
-            jobs.succeed(session, held.job_id, held.fence, findings.provenance, logs)
+            jobs.succeed(
+                session, held.job_id, held.fence, findings.provenance, logs, ledger_sha256=ledger
+            )
             if held.kind == "validate":
                 lifecycle.accept(session, held.submission_id)
             elif held.match_id is not None:

@@ -221,6 +221,7 @@ class Attempt(Base):
     oom: Mapped[bool] = mapped_column(default=False)
     logs: Mapped[dict[str, Any]] = mapped_column(default=dict)  # {submission: SHA-256}
     provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    ledger_sha256: Mapped[str | None]  # of every question of the match (attacks.ledger)
 
 
 class SampleResult(Base):

@@ -18,7 +18,17 @@ from sqlalchemy import select, update
 import bench
 from bench.errors import InfrastructureError, UserError
 from bench.tracks.types import Track
-from server import accounts, frozen, hidden, housekeeping, lifecycle, rounds, rules, settings
+from server import (
+    accounts,
+    frozen,
+    hidden,
+    housekeeping,
+    lifecycle,
+    replaying,
+    rounds,
+    rules,
+    settings,
+)
 from server.accounts import ANONYMOUS, Actor
 from server.api.deps import State
 from server.app import create_app
@@ -339,6 +349,28 @@ def operator(state: State) -> dict[str, str]:
         return {"Authorization": f"Bearer {accounts.create_token(session, 'root', 'operate')}"}
 
 
+def check_replays(state: State) -> None:
+    """Every match is found again as it is on record, and a record that was changed is told."""
+    with state.database.read() as session:
+        matches = session.scalars(select(Match.id)).all()
+        assert len(matches) == 2
+        for match in matches:
+            found = replaying.replay(session, state.store, match)
+            assert found.wrong == ()
+            assert found.questions > 0
+            assert found.asked_again > 0
+        session.execute(
+            update(SampleResult)
+            .where(SampleResult.match_id == matches[0], SampleResult.success)
+            .values(distance=SampleResult.distance / 2, queries=SampleResult.queries + 1)
+        )
+        told = replaying.replay(session, state.store, matches[0]).wrong
+        assert any("queries on record" in line for line in told)
+        assert any("measured" in line for line in told)
+        with pytest.raises(UserError, match="there is no match 'nope'"):
+            replaying.replay(session, state.store, "nope")
+
+
 @pytest.mark.slow
 def test_a_round_is_played_by_a_server_on_hidden_images(server: httpx.Client, state: State) -> None:
     headers = operator(state)
@@ -374,6 +406,7 @@ def test_a_round_is_played_by_a_server_on_hidden_images(server: httpx.Client, st
     for sha256 in (*shown[:1], images):
         assert server.get(f"/api/v1/artifacts/{sha256}").status_code == 404
         assert server.get(f"/api/v1/artifacts/{sha256}", headers=headers).status_code == 404
+    check_replays(state)
     page = server.get(f"/matches/{match['id']}", headers={"accept": "text/html"})
     assert page.status_code == 200
     assert rules.PUBLIC_SPLITS == ("train", "test")

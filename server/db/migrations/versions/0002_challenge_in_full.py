@@ -87,6 +87,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("round_id", "submission_id", name=op.f("pk_round_entry")),
     )
+    op.add_column("attempt", sa.Column("ledger_sha256", sa.String(), nullable=True))
     with op.batch_alter_table("match") as table:
         table.add_column(sa.Column("round_id", sa.String(), nullable=True))
         table.create_foreign_key(op.f("fk_match_round_id"), "round", ["round_id"], ["id"])
@@ -105,6 +106,8 @@ def downgrade() -> None:
         table.drop_index(op.f("ix_match_round_id"))
         table.drop_constraint(op.f("fk_match_round_id"), type_="foreignkey")
         table.drop_column("round_id")
+    with op.batch_alter_table("attempt") as table:
+        table.drop_column("ledger_sha256")
     op.drop_table("round_entry")
     op.drop_index(op.f("ix_round_challenge"), table_name="round")
     op.drop_table("round")
