@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from attacks.criteria import Criterion
@@ -176,7 +178,7 @@ class ContainerModel:
                 f"answered {labels.dtype.name} of shape {labels.shape}, "
                 f"wanted int64 of shape ({len(pixels)},), one label for each image"
             )
-        return self._within(torch.from_numpy(labels.astype("int64")))
+        return self._within(labels.astype(np.int64))
 
     def _labels_2018(self, pixels: Pixels) -> Tensor:
         """One image after another; all of them within the time that one call may take."""
@@ -195,15 +197,15 @@ class ContainerModel:
                 labels.append(challenge_2018.label(reply.body))
             except bson.NotBson as error:
                 raise self._bad(f"answered something else than a label: {error}") from error
-        return self._within(torch.tensor(labels))
+        return self._within(np.array(labels))
 
-    def _within(self, labels: Tensor) -> Tensor:
+    def _within(self, labels: NDArray[np.int64]) -> Tensor:
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= self._classes:
             raise self._bad(
                 f"answered the label {low if low < 0 else high}, wanted 0 to {self._classes - 1}"
             )
-        return labels
+        return torch.from_numpy(labels)
 
     def _slow(self, done: int, wanted: int) -> TooSlow:
         return TooSlow(

@@ -357,7 +357,7 @@ def test_over_http_every_answer_says_its_kind_and_a_connection_is_kept() -> None
     arena = Arena()
     with served(arena) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port)
-        status, body, headers = fetch(connection, "GET", "/")
+        status, body, headers = fetch(connection, "GET", "/v1")
         assert status == 200
         assert b"/v1/predict" in body
         assert headers["content-type"].startswith("text/plain")
