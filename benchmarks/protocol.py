@@ -2,12 +2,11 @@
 
     python benchmarks/protocol.py [--sandbox docker|process] [--rounds 5]
 
-The same model of 64x64x3 images and 200 classes, four ways, by turns:
+The same model of 64x64x3 images and 200 classes, by turns:
 
 - the peer: its own `model_server` and `load_model().predict`, unchanged, on loopback (no sandbox);
 - ours: an attack in a sandbox, the referee, a model in another sandbox: single images and batches
-  of 100, by the kit;
-- the peer's client and server in our sandboxes, with our referee between them.
+  of 100, by the kit.
 
 Medians of rounds. The goals: single images 8 times, batches 40 times the peer's images a second.
 """

@@ -112,10 +112,11 @@ class ContainerModel:
 
     def pixel_labels(self, pixels: Tensor) -> Tensor:
         """Labels (N,) int64 for images (N, H, W, C) uint8."""
-        labels = [self._labels(part.numpy()) for part in pixels.split(CALL_IMAGES) if len(part)]
-        if len(labels) == 1:
-            return labels[0]
-        return torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64)
+        if len(pixels) == 0:
+            return torch.empty(0, dtype=torch.int64)
+        if len(pixels) <= CALL_IMAGES:
+            return self._labels(pixels.numpy())
+        return torch.cat([self._labels(part.numpy()) for part in pixels.split(CALL_IMAGES)])
 
     def logs(self) -> str:
         """The last of its output, also after it was closed."""

@@ -19,7 +19,8 @@ from torch import Tensor
 
 import attacks
 from bench.adapters import to_images, to_pixels
-from server.referee import FREE_CLAIMS, MOST_IMAGES, Answer, Referee
+from server.answers import Answer
+from server.referee import FREE_CLAIMS, MOST_IMAGES, Referee
 from server.sandbox.errors import Crashed
 from server.sandbox.serve import Server
 
