@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -128,7 +129,9 @@ class Oracle:
         self.quantised = quantised
         self.pool = pool
         self._ledger = ledger
-        self._queries = torch.zeros(n, dtype=torch.int64)
+        # One memory, two views: single numbers are read and written ten times faster by NumPy.
+        self._counts = np.zeros(n, dtype=np.int64)
+        self._queries = torch.from_numpy(self._counts)
         self._gradients = torch.zeros(n, dtype=torch.int64)
         self._spent = 0
         self._best = images.clone()
@@ -176,6 +179,13 @@ class Oracle:
         if self.budget is None:
             return torch.full_like(self._queries, UNLIMITED)
         return (self.budget - self._queries).clamp(0, self.shared_remaining())
+
+    def remaining_of(self, rows: list[int]) -> list[int]:
+        """As `remaining`, for each of a few rows."""
+        if self.budget is None:
+            return [UNLIMITED] * len(rows)
+        most = self.shared_remaining()
+        return [max(0, min(self.budget - int(self._counts[row]), most)) for row in rows]
 
     def shared_remaining(self) -> int:
         """Queries left for the whole batch, of N times the budget; very many where there is none.
@@ -329,10 +339,10 @@ class Oracle:
         if len(rows) == 1:  # one of many requests: not worth the operations below
             row = int(rows)
             if self.budget is not None:
-                spent = int(self._queries[row]) >= self.budget and not shared
+                spent = self._counts[row] >= self.budget and not shared
                 if spent or self.shared_remaining() < 1:
                     raise BudgetExhausted([row])
-            self._queries[row] += 1
+            self._counts[row] += 1
             self._spent += 1
             return self._queries[rows]
         counts = torch.bincount(rows, minlength=len(self._queries))
@@ -361,6 +371,7 @@ class Oracle:
             return logits
 
     def _watch(self, seen: Tensor, rows: Tensor, predicted: Tensor, number: Tensor) -> None:
+        far = None
         if self._ledger is not None:
             far = distance(self.norm, self._images[rows], seen)
             self._ledger.add(rows, number, predicted, far)
@@ -368,7 +379,9 @@ class Oracle:
         if len(fooled) == 0:
             return
         where = rows[fooled]
-        measured = distance(self.norm, self._images[where], seen[fooled])
+        measured = (
+            distance(self.norm, self._images[where], seen[fooled]) if far is None else far[fooled]
+        )
         improved = (measured < self._best_distance[where]).nonzero().flatten()
         for i in improved.tolist():
             row, value = int(where[i]), float(measured[i])

@@ -2,12 +2,11 @@
 
     python benchmarks/protocol.py [--sandbox docker|process] [--rounds 5]
 
-The same model of 64x64x3 images and 200 classes, four ways, by turns:
+The same model of 64x64x3 images and 200 classes, by turns:
 
 - the peer: its own `model_server` and `load_model().predict`, unchanged, on loopback (no sandbox);
 - ours: an attack in a sandbox, the referee, a model in another sandbox: single images and batches
-  of 100, by the kit;
-- the peer's client and server in our sandboxes, with our referee between them.
+  of 100, by the kit.
 
 Medians of rounds. The goals: single images 8 times, batches 40 times the peer's images a second.
 """
@@ -34,6 +33,7 @@ from typing import Literal
 import torch
 
 import bench
+from attacks.ledger import Ledger
 from attacks.perturbation import perturb
 from bench.runs import versions_text
 from server import packaging
@@ -170,7 +170,10 @@ class _Match:
             self._provider, self._attack, labels=self._labels, limits=LIMITS, track="benchmark"
         )
         budget = 10 * (SINGLES + 100 * BATCHES)
-        perturb(attack, self._model, self._image, truth, budget=budget, quantised=True)
+        record = Ledger()  # as on the server
+        perturb(
+            attack, self._model, self._image, truth, budget=budget, quantised=True, ledger=record
+        )
         return attack.runs[0].logs
 
 

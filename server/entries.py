@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from attacks.criteria import Criterion
@@ -110,10 +112,11 @@ class ContainerModel:
 
     def pixel_labels(self, pixels: Tensor) -> Tensor:
         """Labels (N,) int64 for images (N, H, W, C) uint8."""
-        labels = [self._labels(part.numpy()) for part in pixels.split(CALL_IMAGES) if len(part)]
-        if len(labels) == 1:
-            return labels[0]
-        return torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64)
+        if len(pixels) == 0:
+            return torch.empty(0, dtype=torch.int64)
+        if len(pixels) <= CALL_IMAGES:
+            return self._labels(pixels.numpy())
+        return torch.cat([self._labels(part.numpy()) for part in pixels.split(CALL_IMAGES)])
 
     def logs(self) -> str:
         """The last of its output, also after it was closed."""
@@ -176,7 +179,7 @@ class ContainerModel:
                 f"answered {labels.dtype.name} of shape {labels.shape}, "
                 f"wanted int64 of shape ({len(pixels)},), one label for each image"
             )
-        return self._within(torch.from_numpy(labels.astype("int64")))
+        return self._within(labels.astype(np.int64))
 
     def _labels_2018(self, pixels: Pixels) -> Tensor:
         """One image after another; all of them within the time that one call may take."""
@@ -195,15 +198,15 @@ class ContainerModel:
                 labels.append(challenge_2018.label(reply.body))
             except bson.NotBson as error:
                 raise self._bad(f"answered something else than a label: {error}") from error
-        return self._within(torch.tensor(labels))
+        return self._within(np.array(labels))
 
-    def _within(self, labels: Tensor) -> Tensor:
+    def _within(self, labels: NDArray[np.int64]) -> Tensor:
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= self._classes:
             raise self._bad(
                 f"answered the label {low if low < 0 else high}, wanted 0 to {self._classes - 1}"
             )
-        return labels
+        return torch.from_numpy(labels)
 
     def _slow(self, done: int, wanted: int) -> TooSlow:
         return TooSlow(

@@ -224,7 +224,7 @@ class Referee:
         except BudgetExhausted as spent:
             raise self._exhausted(spent.rows[0]) from spent
         self._asked.update(map(_key, rows, pixels))
-        remaining = self._oracle.remaining()[index].tolist()
+        remaining = self._oracle.remaining_of(rows)
         header = {"x-tiltyard-remaining": ",".join(map(str, remaining))}
         return Answer(200, wire.dumps(labels.numpy()), NPY, header)
 

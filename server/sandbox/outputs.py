@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, cast
@@ -67,6 +68,8 @@ def from_tar(chunks: Iterable[bytes], files: Files) -> Outputs:
                 found[name] = b"".join(parts)
     except PackageRefused as error:
         refused["."] = error.reason
+    except (tarfile.TarError, EOFError) as error:
+        refused["."] = f"the archive is damaged: {error}"
     return Outputs(found, refused)
 
 
@@ -76,13 +79,16 @@ def _read(path: str, files: Files) -> bytes | str:
         descriptor = os.open(path, FLAGS)
     except OSError as error:
         return f"it can't be opened: {error.strerror}"
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return "it is no plain file"
         if status.st_size > files.largest:
             return _too_large(status.st_size, files)
-        return file.read(files.largest)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(files.largest)
+    finally:
+        os.close(descriptor)
 
 
 def _too_large(size: int, files: Files) -> str:

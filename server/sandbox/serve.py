@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import socket
 import threading
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .errors import EngineFailed
 from .types import App
@@ -26,7 +28,7 @@ class Server:
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http="httptools",
+                http=_AtOnce,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -57,6 +59,39 @@ class Server:
 
     def _run(self) -> None:
         asyncio.run(self._server.serve(sockets=[self._socket]))
+
+
+class _AtOnce(HttpToolsProtocol):
+    """Sends an answer's head and body in one packet, which wakes the other side once, not twice."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]
+
+
+class _Joined:
+    """A transport whose writes leave together as soon as the event loop comes round."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._waiting: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._transport.write(b"".join(waiting))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class _Quiet(uvicorn.Server):

@@ -7,6 +7,7 @@ and Foolbox 1.8 from the package index, no file of theirs changed.
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -27,7 +28,10 @@ from torch import Tensor
 import attacks
 import bench
 from attacks.perturbation import Adversarials, perturb
+from bench import plugins
+from server import local_test
 from server.entries import ContainerAttack, ContainerModel
+from server.local_test import SandboxName
 from server.sandbox import images as docker_images
 from server.sandbox.docker import DockerProvider
 from server.sandbox.errors import BadAnswer, TooSlow
@@ -292,3 +296,74 @@ def test_a_model_of_2018_has_the_time_of_one_call_for_a_whole_batch(entries: Ent
         pytest.raises(TooSlow),
     ):
         entered(pictures(200))
+
+
+MEMORY = '''
+import bench
+import numpy as np
+
+class Memory:
+    """Knows the challenge's images by heart, and says 0 to any other."""
+
+    def __init__(self):
+        data = bench.dataset("tiny-imagenet-avc").take(8)
+        pairs = zip(data.pixels, data.labels)
+        self.known = {pixels.tobytes(): int(label) for pixels, label in pairs}
+
+    def predict(self, images):
+        return np.array([self.known.get(image.tobytes(), 0) for image in images])
+
+def create():
+    return Memory()
+'''
+
+
+@pytest.fixture
+def tiny_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small tracks on the images of 2018; the baseline model is fooled by any change."""
+    memory = tmp_path / "memory.py"
+    memory.write_text(MEMORY)
+    made = {
+        track.name.replace("mnist5k", "tiny"): replace(
+            track,
+            name=track.name.replace("mnist5k", "tiny"),
+            dataset="tiny-imagenet-avc",
+            image_shape=SHAPE,
+            classes=200,
+            baseline_models=(str(memory),),
+            baseline_attacks=("gaussian_noise",),
+        )
+        for track in plugins.tracks()
+        if track.dataset == "mnist5k"
+    }
+    monkeypatch.setattr(plugins, "tracks", lambda: list(made.values()))
+    monkeypatch.setattr(plugins, "load_track", made.__getitem__)
+
+
+@process_only
+@pytest.mark.usefixtures("tiny_tracks", "avc_source")
+@pytest.mark.parametrize(
+    ("challenge", "program"),
+    [
+        ("nips-2018-avc-robust-model-track", "model_2018.py"),
+        ("nips-2018-avc-untargeted-attack", "attack_2018.py"),
+    ],
+)
+def test_a_folder_of_2018_passes_tiltyard_test_as_it_is(
+    provider_name: SandboxName, challenge: str, program: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "old-entry"
+    folder.mkdir()
+    (folder / "crowdai.json").write_text(json.dumps({"challenge_id": challenge}))
+    (folder / "run.sh").write_bytes(run_sh(()))
+    (folder / "main.py").write_bytes((AVC / program).read_bytes())
+    lines: list[str] = []
+    result = local_test.test_submission(
+        folder, sandbox=provider_name, images=3, report=lines.append
+    )
+    assert result.passed, result.reason
+    assert len(result.outcomes) == 3
+    if result.kind == "untargeted-attack":
+        statuses = [outcome.status for outcome in result.outcomes]
+        assert statuses == ["success", "failed", "success"], result.remarks
+        assert "stored None" in (result.outcomes[1].reason or "")
