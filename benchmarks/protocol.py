@@ -193,7 +193,10 @@ def _package(folder: Path, words: list[str], made: Provider, sandbox: Sandbox) -
     (folder / "Dockerfile").write_text(f"FROM {base_image.IMAGE}\nCOPY . .\n{command}\n")
     tag = packaging.image_tag(folder)
     packaging.build_image(folder, tag, report=lambda line: None)
-    return made.load(packaging.save_image(tag, file), LIMITS)
+    loaded = made.load(packaging.save_image(tag, file), LIMITS)
+    with packaging.docker_client() as client:
+        client.images.remove(tag)
+    return loaded
 
 
 def _add(rates: Rates, printed: str) -> None:

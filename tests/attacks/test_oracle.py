@@ -200,3 +200,88 @@ def test_freezing_leaves_no_gradient_behind_and_puts_everything_back() -> None:
         wrapped(x).sum().backward()
     assert module.weight.grad is None
     assert module.weight.requires_grad
+
+
+class Parity:
+    """Label: 1 where the sum of the 8-bit values is odd. Takes floats, as every model does."""
+
+    bounds = (0.0, 1.0)
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        sums = (batch * 255).round().long().flatten(1).sum(1)
+        return torch.nn.functional.one_hot(sums % 2, 2).float()
+
+
+class PixelParity(Parity):
+    """The same, for 8-bit images as they are."""
+
+    def pixel_labels(self, pixels: torch.Tensor) -> torch.Tensor:
+        assert pixels.dtype == torch.uint8
+        return pixels.long().flatten(1).sum(1) % 2
+
+
+@pytest.mark.parametrize("model", [Parity(), PixelParity()])
+@pytest.mark.parametrize("count", [1, 5, 9])
+def test_pixels_give_the_labels_counts_and_traces_of_the_same_floats(
+    model: Parity, count: int
+) -> None:
+    generator = torch.Generator().manual_seed(count)
+    clean = torch.randint(0, 256, (3, 4, 5, 2), dtype=torch.uint8, generator=generator)
+    asked = torch.randint(0, 256, (count, 4, 5, 2), dtype=torch.uint8, generator=generator)
+    rows = torch.arange(count) % 3
+
+    def floats(pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.permute(0, 3, 1, 2).float().contiguous() / 255
+
+    truth = model(floats(clean)).argmax(1)
+    one, other = (
+        Oracle(
+            model,
+            floats(clean),
+            Misclassification(truth),
+            norm="l2",
+            budget=5,
+            quantised=True,
+            chunk=4,
+        )
+        for _ in range(2)
+    )
+    assert torch.equal(one.pixel_labels(asked, rows), other.labels(floats(asked), rows))
+    assert torch.equal(one.queries, other.queries)
+    assert one.traces == other.traces
+    assert torch.equal(one.best, other.best)
+    assert one.remaining_of([0, 1, 2]) == other.remaining().tolist()
+
+
+def test_pixels_of_another_shape_or_type_are_refused_and_cost_nothing() -> None:
+    meter = Oracle(
+        Parity(), torch.zeros(1, 2, 4, 5), Misclassification(torch.zeros(1).long()), norm="l2"
+    )
+    for wrong in (torch.zeros(1, 2, 4, 5).byte(), torch.zeros(1, 4, 5, 2)):
+        with pytest.raises(UsageError, match=r"wanted \(1, 4, 5, 2\) uint8"):
+            meter.pixel_labels(wrong, torch.tensor([0]))
+    assert meter.queries.tolist() == [0]
+
+
+def test_shared_queries_may_cost_a_row_more_and_the_batch_not() -> None:
+    meter = Oracle(
+        Parity(),
+        torch.zeros(2, 1, 2, 2),
+        Misclassification(torch.zeros(2).long()),
+        norm="l2",
+        budget=3,
+    )
+    pixels = torch.zeros(4, 2, 2, 1).byte()
+    meter.pixel_labels(pixels, torch.zeros(4).long(), shared=True)
+    meter.waste()
+    assert meter.queries.tolist() == [4, 0]
+    assert meter.remaining().tolist() == [0, 1]
+    with pytest.raises(BudgetExhausted):
+        meter.pixel_labels(pixels[:2], torch.tensor([1, 1]))
+    meter.pixel_labels(pixels[:1], torch.tensor([1]))
+    assert meter.shared_remaining() == 0
+    with pytest.raises(BudgetExhausted):
+        meter.pixel_labels(pixels[:1], torch.tensor([0]), shared=True)
+    with pytest.raises(BudgetExhausted):
+        meter.waste()
+    assert meter.queries.tolist() == [4, 1]

@@ -23,11 +23,14 @@ BUDGET = 1000
 
 
 class Bright:
-    """Says 1 where the mean is above 0.4, else 0."""
+    """Says 1 where the mean is above 0.4, else 0; nothing once it is broken."""
 
     bounds = (0.0, 1.0)
+    broken = False
 
     def __call__(self, images: torch.Tensor, /) -> torch.Tensor:
+        if self.broken:
+            raise RuntimeError("the model broke")
         return torch.nn.functional.one_hot((images.mean(dim=(1, 2, 3)) > 0.4).long(), 2).float()
 
 
@@ -37,8 +40,15 @@ class Ground:
     def __init__(self) -> None:
         levels = torch.tensor([90, 91]).view(2, 1, 1, 1).expand(2, 1, 5, 4) / 255
         criterion = Misclassification(torch.zeros(2, dtype=torch.int64))
+        self.model = Bright()
         self.oracle = Oracle(
-            Bright(), levels, criterion, norm="l2", access="decision", budget=BUDGET, quantised=True
+            self.model,
+            levels,
+            criterion,
+            norm="l2",
+            access="decision",
+            budget=BUDGET,
+            quantised=True,
         )
         self.referee = Referee(
             self.oracle,
@@ -148,11 +158,7 @@ def test_a_question_that_the_referee_refuses_reaches_its_author(ground: Ground) 
 
 
 def test_a_match_that_fails_ends_the_run(ground: Ground) -> None:
-    class Broken(Bright):
-        def __call__(self, images: torch.Tensor, /) -> torch.Tensor:
-            raise RuntimeError("the model broke")
-
-    ground.oracle._model = Broken()
+    ground.model.broken = True
     with pytest.raises(kit.RefereeGoneError, match="the run is over: the model has failed"):
         ground.play(lambda predict, image, label, rng: predict(image[None]))
 
