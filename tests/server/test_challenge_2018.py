@@ -330,8 +330,8 @@ def tiny_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             dataset="tiny-imagenet-avc",
             image_shape=SHAPE,
             classes=200,
-            baseline_models=(str(memory),),
-            baseline_attacks=("gaussian_noise",),
+            baseline_models=(Baseline(str(memory)),),
+            baseline_attacks=(Baseline("gaussian_noise"),),
         )
         for track in plugins.tracks()
         if track.dataset == "mnist5k"
