@@ -29,6 +29,7 @@ import attacks
 import bench
 from attacks.perturbation import Adversarials, perturb
 from bench import plugins
+from bench.tracks.types import Baseline
 from server import local_test
 from server.entries import ContainerAttack, ContainerModel
 from server.local_test import SandboxName
