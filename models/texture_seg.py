@@ -73,7 +73,7 @@ def correlate(scene: Tensor, reference: Tensor) -> Tensor:
 
 
 class Network(nn.Module):
-    """(N, 1, H, W) scenes and (N, 1, h, w) references, values in [0, 1], to mask logits (N, 1, H, W).
+    """Scenes (N, 1, H, W) and references (N, 1, h, w) in [0, 1] to mask logits (N, 1, H, W).
 
     H and W are multiples of 8, h and w too.
     """

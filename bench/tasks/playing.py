@@ -44,7 +44,7 @@ class Plan:
     surfaces: tuple[Surface, ...] = SURFACES
     minimal: bool = True
     distortions: tuple[str, ...] = ()
-    ascent: Ascent = Ascent()
+    ascent: Ascent = field(default_factory=Ascent)
     seed: int = 0
 
 

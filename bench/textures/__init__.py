@@ -1,4 +1,4 @@
-"""Textures and what is cut out of them: procedural families, a user's folder, collages, characters."""
+"""Textures: procedural families, photographs, a folder of the user's; what is cut of them."""
 
 from __future__ import annotations
 

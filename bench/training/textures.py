@@ -132,7 +132,7 @@ def fit(network: Any, recipe: TextureRecipe, seed: int, report: Callable[[str], 
         loss.backward()
         optimiser.step()
         if (step + 1) % 100 == 0:
-            report(f"telling textures apart, step {step + 1}: loss {float(loss):.3f}")
+            report(f"telling textures apart, step {step + 1}: loss {loss.item():.3f}")
     optimiser = torch.optim.Adam(network.parameters(), rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, rate, total_steps=max(recipe.steps, 2), pct_start=0.1
@@ -147,7 +147,7 @@ def fit(network: Any, recipe: TextureRecipe, seed: int, report: Callable[[str], 
         optimiser.step()
         schedule.step()
         if (step + 1) % 100 == 0:
-            report(f"collages, step {step + 1}: loss {float(loss):.3f}")
+            report(f"collages, step {step + 1}: loss {loss.item():.3f}")
 
 
 def _read(params: Mapping[str, object]) -> tuple[TextureRecipe, bool]:
