@@ -145,7 +145,7 @@ def claims(grid: Grid) -> tuple[Claim, ...]:
                 published=None,
                 measured=f"IoU {_text(attack)}, under noise {_text(noise)}",
                 holds=gap.mean > MARGIN and (ends is None or ends[0] > 0),
-                how=f"10 steps through the balanced loss; {ATTACKED} samples, families not trained on",
+                how=f"10 steps up the balanced loss; {ATTACKED} samples, families not trained on",
             )
         )
     return tuple(made)
@@ -182,8 +182,9 @@ def blocks(grid: Grid) -> list[Block]:
             tuple(attacks),
         ),
         Paragraph(
-            "In brackets: 95 % intervals over networks. Greys are equally frequent in every texture, so that "
-            "neither brightness nor contrast gives one away."
+            "In brackets: 95 % intervals over networks. "
+            "Greys are equally frequent in every texture, so that neither brightness nor contrast "
+            "gives one away."
         ),
     ]
 

@@ -53,7 +53,9 @@ def draw_collages(
             f"{regions[0]} of {side} pixels or more"
         )
     grid = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), -1)
-    scenes, references, masks = [], [], []
+    scenes: list[Tensor] = []
+    references: list[Tensor] = []
+    masks: list[Tensor] = []
     while len(scenes) < count:
         number = int(torch.randint(regions[0], most + 1, (), generator=generator))
         anchors = torch.randint(0, side, (number, 2), generator=generator)

@@ -36,7 +36,8 @@ def _filtered(rng: np.random.Generator, side: int, gain: Callable[[Array, Array]
     spectrum = np.fft.fft2(rng.standard_normal((side, side))) * gain(fx, fy)
     spectrum[0, 0] = 0
     field: Array = np.fft.ifft2(spectrum).real
-    return field / field.std()
+    scaled: Array = field / field.std()
+    return scaled
 
 
 def _band(rng: np.random.Generator, side: int, centre: float, width: float) -> Array:
@@ -59,7 +60,8 @@ def _neighbours(rng: np.random.Generator, side: int) -> tuple[Array, Array]:
     spacing = rng.uniform(7, 14)
     count = int(((side + 2 * spacing) / spacing) ** 2)
     points = rng.uniform(-spacing, side + spacing, (count, 2))
-    pixels = np.stack(np.mgrid[0:side, 0:side], -1).reshape(-1, 2)
+    y, x = np.mgrid[0:side, 0:side]
+    pixels = np.stack([y.ravel(), x.ravel()], -1)
     distance, index = cKDTree(points).query(pixels, k=2)
     return distance.reshape(side, side, 2), index[:, 0].reshape(side, side)
 

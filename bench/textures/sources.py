@@ -70,7 +70,7 @@ def folder_bank(folder: Path, *, side: int = 160) -> Tensor:
             f"{folder} holds {len(paths)} pictures ({', '.join(_ENDINGS)}) and a collage is made "
             "of 2 textures or more; put one photograph of each texture there"
         )
-    made = []
+    made: list[Array] = []
     for path in paths:
         try:
             picture = np.asarray(Image.open(path).convert("L"), dtype=np.float64)
