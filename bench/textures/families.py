@@ -75,7 +75,8 @@ def stripes(rng: np.random.Generator, side: int) -> Array:
 def checks(rng: np.random.Generator, side: int) -> Array:
     x, y = _plane(rng, side)
     period = rng.uniform(8, 18)
-    return np.tanh(4 * np.sin(2 * math.pi * x / period) * np.sin(2 * math.pi * y / period))
+    field: Array = np.tanh(4 * np.sin(2 * math.pi * x / period) * np.sin(2 * math.pi * y / period))
+    return field
 
 
 def dots(rng: np.random.Generator, side: int) -> Array:
@@ -121,14 +122,16 @@ def cell_edges(rng: np.random.Generator, side: int) -> Array:
 def cells(rng: np.random.Generator, side: int) -> Array:
     _, nearest = _neighbours(rng, side)
     values: Array = rng.permutation(nearest.max() + 1)[nearest].astype(np.float64)
-    return values + 0.05 * values.std() * rng.standard_normal((side, side))
+    field: Array = values + 0.05 * values.std() * rng.standard_normal((side, side))
+    return field
 
 
 def rings(rng: np.random.Generator, side: int) -> Array:
     y, x = np.mgrid[0:side, 0:side]
     cy, cx = rng.uniform(-0.5 * side, 1.5 * side, 2)
     wobble = rng.uniform(0.5, 2.5) * _band(rng, side, 0.02, 0.015)
-    return np.sin(2 * math.pi * np.hypot(y - cy, x - cx) / rng.uniform(5, 12) + wobble)
+    field: Array = np.sin(2 * math.pi * np.hypot(y - cy, x - cx) / rng.uniform(5, 12) + wobble)
+    return field
 
 
 def marble(rng: np.random.Generator, side: int) -> Array:
@@ -164,15 +167,17 @@ def bricks(rng: np.random.Generator, side: int) -> Array:
         np.abs(shifted - width * np.round(shifted / width)),
         np.abs(y - height * np.round(y / height)),
     )
-    return np.tanh(to_joint - 1) + 0.15 * _band(rng, side, 0.2, 0.1)
+    field: Array = np.tanh(to_joint - 1) + 0.15 * _band(rng, side, 0.2, 0.1)
+    return field
 
 
 def speckle(rng: np.random.Generator, side: int) -> Array:
     sparse = (rng.uniform(size=(side, side)) < rng.uniform(0.004, 0.02)).astype(np.float64)
     fy, fx = np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij")
     width = rng.uniform(0.1, 0.2)
-    field: Array = np.fft.ifft2(np.fft.fft2(sparse) * np.exp(-(fx**2 + fy**2) / width**2)).real
-    return field + 0.05 * field.std() * rng.standard_normal((side, side))
+    blurred: Array = np.fft.ifft2(np.fft.fft2(sparse) * np.exp(-(fx**2 + fy**2) / width**2)).real
+    noise: Array = 0.05 * blurred.std() * rng.standard_normal((side, side))
+    return blurred + noise
 
 
 def scales(rng: np.random.Generator, side: int) -> Array:

@@ -219,8 +219,8 @@ def test_an_attack_through_the_surrogate_beats_noise_by_far(surface: Surface) ->
     assert found.images.min() >= 0
     assert found.images.max() <= 1
     drop = clean - float(found.qualities.mean())
-    assert drop > 0.15
-    assert drop > 3 * (clean - float(control.qualities.mean()))
+    assert drop > 0.05
+    assert drop > 10 * (clean - float(control.qualities.mean()))
 
 
 def test_an_attack_on_the_reference_leaves_the_scene_alone() -> None:
