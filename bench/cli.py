@@ -451,6 +451,93 @@ def invariance(
         typer.echo(str(page.write_html(found, out / "report.html")))
 
 
+class TaskNormName(StrEnum):
+    """Norms in which tasks are attacked."""
+
+    linf = "linf"
+    l2 = "l2"
+
+
+class SurfaceName(StrEnum):
+    """What an adversary may change."""
+
+    scene = "scene"
+    reference = "reference"
+    both = "both"
+
+
+@app.command()
+def task(
+    model: Annotated[str, typer.Option("--model", help="NAME, NAME:key=value,... or FILE.py.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="NAME of a set of samples.")],
+    model_parameters: Annotated[
+        list[str] | None, typer.Option("-M", help="key=value for the model.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which split of the data set.")] = "test",
+    images: Annotated[
+        int | None, typer.Option(min=2, help="How many samples, from the first; all by default.")
+    ] = None,
+    norm: Annotated[
+        list[TaskNormName] | None, typer.Option(help="Of the attack; both by default.")
+    ] = None,
+    surface: Annotated[
+        list[SurfaceName] | None, typer.Option(help="What is attacked; all three by default.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of each restart of the attack.")] = 10,
+    restarts: Annotated[int, typer.Option(min=1, help="Of the attack.")] = 2,
+    minimal: Annotated[
+        bool, typer.Option("--minimal/--no-minimal", help="Search for the smallest radius too.")
+    ] = True,
+    distortion: Annotated[
+        list[str] | None,
+        typer.Option("--distortion", help="NAME, FILE.py or all; none by default."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides every random number.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the facts and a page; none by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Attack and distort a model that is no classifier, in its own measure, beside noise."""
+    from .reports import tasks as page
+    from .tasks.attacking import SURFACES, Ascent
+    from .tasks.playing import Plan, play_task
+
+    if out is not None and out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty; name a new folder by --out, or remove it")
+    found = play_task(
+        Plan(
+            model=model,
+            model_parameters=pairs("-M", model_parameters),
+            dataset=dataset,
+            split=split,
+            samples=images,
+            norms=tuple(one.value for one in norm) if norm else ("linf", "l2"),
+            surfaces=tuple(one.value for one in surface) if surface else SURFACES,
+            minimal=minimal,
+            distortions=tuple(distortion or ()),
+            ascent=Ascent(steps=steps, restarts=restarts),
+            seed=seed,
+        ),
+        watch=_steps,
+    )
+    if out is not None:
+        found.write(out)
+        written = page.write_html(found, out / "report.html")
+    if as_json:
+        print_json(found.to_json())
+        return
+    print_table(
+        ["condition", found.measure, "retention", "broken"],
+        [[page.said(row), *page.cells(row)] for row in found.rows()],
+        title=f"{found.model}: {found.task} ({found.dataset}, {found.split})",
+    )
+    for name, why in found.skipped.items():
+        typer.echo(f"left out: {name}: {why}")
+    if out is not None:
+        typer.echo(str(written))
+
+
 @app.command()
 def reproduce(
     paper: Annotated[str, typer.Argument(help="arXiv id, such as 1805.09190.")],

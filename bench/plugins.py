@@ -26,6 +26,7 @@ from .errors import UserError
 
 if TYPE_CHECKING:
     from attacks import Attack, Model
+    from models.tasks import TaskModel
     from models.types import References
 
     from .distortions.types import Distortion
@@ -177,7 +178,29 @@ def load_model(spec: str | Spec, **parameters: Any) -> Model:
     from .adapters import as_model
 
     made, parsed = _load("models", spec, parameters)
+    if is_task(made):
+        raise UserError(f"{parsed} is no classifier; `tiltyard task` attacks and distorts it")
     return as_model(made, str(parsed))
+
+
+def load_task(spec: str | Spec, **parameters: Any) -> TaskModel:
+    """Load a model of a task by specification, as `load_model`.
+
+    Raises:
+        UserError: as `load_model`, or it is a classifier.
+    """
+    made, parsed = _load("models", spec, parameters)
+    if not is_task(made):
+        raise UserError(
+            f"{parsed} is a classifier, not a models.tasks.TaskModel; `tiltyard play` takes it"
+        )
+    task: TaskModel = made
+    return task
+
+
+def is_task(made: object) -> bool:
+    """Whether what a model's `create` made is a `models.tasks.TaskModel`."""
+    return all(callable(getattr(made, name, None)) for name in ("answer", "attack_loss", "quality"))
 
 
 def load_attack(spec: str | Spec, **parameters: Any) -> Attack:

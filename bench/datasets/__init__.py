@@ -14,9 +14,10 @@ from ..errors import UserError
 from ..plugins import plugins
 
 if TYPE_CHECKING:
+    from .task_sets import TaskSet
     from .types import Batch, Dataset
 
-__all__ = ["Batch", "Dataset", "dataset", "names"]
+__all__ = ["Batch", "Dataset", "dataset", "names", "task_set"]
 
 
 def dataset(name: str, split: str = "test") -> Dataset:
@@ -25,6 +26,30 @@ def dataset(name: str, split: str = "test") -> Dataset:
     Raises `UserError` for an unknown name or split, and when the files are missing or wrong
     (the message says how to get them).
     """
+    from .types import Dataset
+
+    made = _made(name, split)
+    if not isinstance(made, Dataset):
+        raise UserError(
+            f"{name} holds a task's samples, not images of classes; `tiltyard task` plays it"
+        )
+    return made
+
+
+def task_set(name: str, split: str = "test") -> TaskSet:
+    """The samples of that name, such as `texture-collages`, for models that are no classifiers.
+
+    Raises `UserError` as `dataset` does, and for a data set of classes.
+    """
+    from .task_sets import TaskSet
+
+    made = _made(name, split)
+    if not isinstance(made, TaskSet):
+        raise UserError(f"{name} holds images of classes, not a task's samples; `play` takes it")
+    return made
+
+
+def _made(name: str, split: str) -> object:
     known = names()
     asked = name.replace("_", "-")
     if asked not in known:
@@ -32,7 +57,7 @@ def dataset(name: str, split: str = "test") -> Dataset:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
         raise UserError(f"there is no data set {name!r}; {hint}")
     module = import_module(f".{asked.replace('-', '_')}", __name__)
-    return cast("Dataset", module.create(split=split))
+    return cast("object", module.create(split=split))
 
 
 def names() -> list[str]:

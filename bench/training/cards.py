@@ -66,6 +66,42 @@ class Card:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskCard:
+    """As `Card`, of a model that is no classifier."""
+
+    model: str
+    dataset: str
+    training: str
+    seed: int
+    command: str
+    """The exact command that makes it again."""
+    recipe: dict[str, Any]
+    """Every number of the training."""
+    measure: str
+    """What the qualities are."""
+    quality: dict[str, float]
+    """{split: mean over its samples}."""
+    chance: dict[str, float]
+    """{split: of an uninformed model on the same samples}."""
+    samples: int
+    """Of each split."""
+    parameters: int
+    """Numbers in the network."""
+    sha256: str
+    """Of the safetensors file."""
+    torch: str
+    """Version that trained it."""
+    date: str
+    """Day of the training, ISO 8601."""
+    seconds: float
+    """CPU seconds of the training, on one thread."""
+
+    def write(self, path: Path) -> None:
+        """As JSON to `path`, whole or not at all."""
+        _write(asdict(self), path)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConvertedCard:
     """What is known of weights that others trained."""
 

@@ -62,13 +62,16 @@ def train(
     """
     name = model.replace("-", "_")
     zoo = _trainable(name)
+    if name == "texture_seg":
+        from . import textures
+
+        return textures.train(dataset, out=out, params=params or {}, seed=seed, report=report)
     recipe, tiny = _read(params or {}, name, dataset, zoo)
-    target = _target(out, name, dataset, recipe.training, tiny)
+    target = checkpoint_file(out, name, dataset, recipe.training, tiny=tiny)
     train_data, test_data = load_dataset(dataset, "train"), load_dataset(dataset, "test")
     if isinstance(recipe, DistortionRecipe):
         train_data = train_data.take(recipe.images)
     _check_fit(name, zoo, train_data)
-    _check_writable(target)
 
     import torch
 
@@ -226,6 +229,18 @@ def _trainable(name: str) -> ModuleType:
             "small_cnn is one that can"
         )
     return zoo
+
+
+def checkpoint_file(
+    out: Path | None, name: str, dataset: str, training: str, *, tiny: bool
+) -> Path:
+    """Where the weights go: `out`, or a name of theirs in the user's folder.
+
+    Raises `UserError` where `out` is no .safetensors file, or can't be written to.
+    """
+    target = _target(out, name, dataset, training, tiny)
+    _check_writable(target)
+    return target
 
 
 def _target(out: Path | None, name: str, dataset: str, training: str, tiny: bool) -> Path:

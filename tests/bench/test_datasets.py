@@ -170,6 +170,7 @@ def test_the_names_are_those_of_the_files() -> None:
         "fashion-mnist",
         "mnist",
         "mnist5k",
+        "texture-collages",
         "textured-shiftmnist",
         "tiny-imagenet-avc",
     ]

@@ -1,0 +1,1 @@
+"""Models that are no classifiers: attacked, distorted, measured in their own units."""
