@@ -101,7 +101,8 @@ def ensure_match(
     if not insert_ignore(session, Match, [row]):
         return 0
     match = session.get_one(Match, row["id"])
-    participant = next((e for e in (model, attack) if e.source != "zoo"), model)
+    ours = model if track.kind == "model" else attack
+    participant = next((e for e in (model, attack) if e.source != "zoo"), ours)
     return len(enqueue_match(session, match, participant.id, track, repeat=0))
 
 
