@@ -106,6 +106,7 @@ def _start(state: State, instance: Instance) -> None:
     baselines = state.settings.baselines
     with state.database.write() as session:
         challenges.open_first(session, state.settings.challenges)
+        lifecycle.settle_all(session)
         if baselines != "none":
             lifecycle.enter_baselines(session, slow=baselines == "all")
     housekeeping.collect(state.database, state.store, state.settings.data_dir)

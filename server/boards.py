@@ -147,6 +147,22 @@ def inputs_hash(track: Track, entry: Entry, foes: Sequence[str], required: froze
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def standing(track: Track, entry: Entry, baselines: frozenset[str]) -> float | None:
+    """The score of an entry against the opposing baselines alone; None until all were played.
+
+    All entries share these opponents: so "the best" depends on no score that depends on it.
+    """
+    import numpy as np
+
+    matches = [entry.played[foe] for foe in sorted(baselines) if foe in entry.played]
+    if _state(matches, sorted(baselines), baselines)[0] != "scored":
+        return None
+    table = np.array([[f.counted for f in m.facts] for m in matches if m.state == "done"])
+    if track.kind == "model":
+        return float(np.median(table.min(axis=0)))
+    return float(np.median(table, axis=1).mean())
+
+
 def best(track: Track, entries: Iterable[Entry], baselines: frozenset[str]) -> list[str]:
     """Ids of the best participants' entries, judged by their matches against baselines alone.
 
@@ -156,10 +172,10 @@ def best(track: Track, entries: Iterable[Entry], baselines: frozenset[str]) -> l
     for entry in entries:
         if entry.baseline:
             continue
-        row = compute(track, entry, sorted(baselines), baselines)
-        if row["score"] is not None:
+        value = standing(track, entry, baselines)
+        if value is not None:
             sign = -1.0 if track.higher_is_better else 1.0
-            scored.append((sign * row["score"], entry.accepted_at, entry.id))
+            scored.append((sign * value, entry.accepted_at, entry.id))
     return [entry_id for _, _, entry_id in sorted(scored)[: track.top_opponents]]
 
 

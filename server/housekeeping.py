@@ -32,8 +32,12 @@ def drain(database: Database) -> int:
         rows = session.scalars(
             select(Outbox).where(Outbox.drained_at.is_(None)).with_for_update(skip_locked=True)
         ).all()
-        for version in sorted({row.payload["rules_version"] for row in rows}):
-            lifecycle.settle(session, version)
+        touched: dict[str, set[str]] = {}
+        for row in rows:
+            entries = touched.setdefault(row.payload["rules_version"], set())
+            entries.update(row.payload.get("entries", ()))
+        for version, entries in sorted(touched.items()):
+            lifecycle.settle(session, version, entries or None)
         done = update(Outbox).where(Outbox.id.in_([row.id for row in rows]))
         session.execute(
             done.values(drained_at=db_now()).execution_options(synchronize_session=False)

@@ -93,6 +93,13 @@ def enter_baselines(session: Session, *, slow: bool = False) -> list[Submission]
     return fresh
 
 
+def settle_all(session: Session) -> None:
+    """Bring every board of a challenge that was opened here into line with the facts."""
+    tracks = [track for name in challenges.listed(session) for track in rules.of_challenge(name)]
+    for version in sorted({rules.rules_version(track) for track in tracks}):
+        settle(session, version)
+
+
 def enter(
     database: Database,
     actor: Actor,
@@ -178,7 +185,7 @@ def accept(session: Session, submission_id: str) -> None:
     """
     if _is_validating(session, submission_id):
         submission = move(session, submission_id, "accepted", accepted_at=db_now())
-        settle(session, rules.rules_version(rules.track(submission.track)))
+        settle(session, rules.rules_version(rules.track(submission.track)), {submission_id})
 
 
 def reject(session: Session, submission_id: str, reason: str) -> None:
@@ -213,7 +220,7 @@ def withdraw(session: Session, submission: Submission, actor: Actor) -> Submissi
         return submission
     moved = move(session, submission.id, "withdrawn", actor=actor.name)
     cancel_matches(session, submission.id)
-    settle(session, rules.rules_version(rules.track(submission.track)))
+    settle(session, rules.rules_version(rules.track(submission.track)), {submission.id})
     return moved
 
 
@@ -252,13 +259,17 @@ def job_ended(session: Session, job: Job, *, ours: bool) -> None:
     if job.state == "dead":
         append_event(session, "job.dead", payload={"job": job.id, "reason": job.reason})
     if job.match_id is not None and job.state not in jobs.OPEN:
-        version = session.get_one(Match, job.match_id).rules_version
-        jobs.post(session, job.id, "board", {"rules_version": version})
+        jobs.post(session, job.id, "board", board_changed(session.get_one(Match, job.match_id)))
     if job.kind == "validate" and job.state in ("dead", "cancelled", "failed_user"):
         reason = job.reason or "validation did not finish"
         if job.state == "dead":
             reason = f"our side failed ({reason}); it cost you nothing: ask for a :rerun"
         reject(session, job.submission_id, reason)
+
+
+def board_changed(match: Match) -> dict[str, Any]:
+    """What the outbox is told of a match that has ended."""
+    return {"rules_version": match.rules_version, "entries": [match.model_id, match.attack_id]}
 
 
 def move(

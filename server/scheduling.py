@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -16,46 +17,61 @@ from .db.writes import insert_ignore, serialise
 if TYPE_CHECKING:
     from bench.tracks.types import Track
 
+PASSES = 3
+"""Rows change who is among the best, and so whom others play, and so their rows. Who is among the
+best does not depend on that again."""
+
 PRIORITY = {"validate": 2, "participant": 1, "baseline": 0}
 """Of the jobs of one account: validations first, matches among baselines last."""
 
 
-def schedule(session: Session, track: Track) -> int:
+def schedule(session: Session, track: Track, touched: Collection[str] | None = None) -> int:
     """Have a match for each accepted entry of this track with each of today's opponents.
 
     Opponents are all baselines and the five best of the tracks that this one is scored against.
     Returns how many matches are new.
+
+    Args:
+        touched: entries that have changed; the others are looked at where their opponents have.
+            None: all of them.
     """
-    mine, *others = standings.load(session, scoring.current(session, track))
-    pairs = {
-        (entry.id, foe) for other in others for entry in mine.entries for foe in other.opponents
-    }
+    todo, foes, _ = standings.out_of_date(session, scoring.current(session, track), touched)
+    if not todo or not foes:
+        return 0
+    mine, theirs = Match.model_id, Match.attack_id
+    if track.kind != "model":
+        mine, theirs = theirs, mine
+    version = rules.rules_version(track)
+    there = select(mine, theirs).where(Match.rules_version == version, theirs.in_(foes))
+    known = {(entry, foe) for entry, foe in session.execute(there)}
     new = 0
-    for first_id, second_id in sorted(pairs):
-        first, second = (session.get_one(Submission, each) for each in (first_id, second_id))
-        model, attack = (first, second) if first.kind == "model" else (second, first)
+    for entry_id, foe_id in sorted((e, f) for e in todo for f in foes if (e, f) not in known):
+        entry, foe = (session.get_one(Submission, each) for each in (entry_id, foe_id))
+        model, attack = (entry, foe) if track.kind == "model" else (foe, entry)
         new += ensure_match(session, track, model, attack)
     return new
 
 
-def settle(session: Session, rules_version: str) -> None:
-    """Bring boards and matches into line with the facts, for all that these rules concern."""
+def settle(session: Session, rules_version: str, touched: Collection[str] | None = None) -> None:
+    """Bring boards and matches into line with the facts, for all that these rules concern.
+
+    Args:
+        touched: entries of which a match has changed, or that came or went; None: look at all.
+    """
     serialise(session, "settle")
-    tracks = rules.concerned(rules_version)
+    tracks = [scoring.current(session, track) for track in rules.concerned(rules_version)]
     if not tracks:
         found = frozen.round_of(session, rules_version)
         if found is not None:
             frozen.refresh(session, found)
-    for track in tracks:
-        refresh(session, track)
-    if sum(schedule(session, track) for track in tracks):
+    for _ in range(PASSES):
+        before = [standings.opponents(session, track) for track in tracks]
         for track in tracks:
-            refresh(session, track)
-
-
-def refresh(session: Session, track: Track) -> bool:
-    """Bring the rows of a track's board up to date with the facts; True when any changed."""
-    return standings.refresh(session, standings.load(session, scoring.current(session, track)))
+            schedule(session, track, touched)
+            standings.update(session, track, touched)
+        if before == [standings.opponents(session, track) for track in tracks]:
+            return
+        touched = () if touched is not None else None  # who has other opponents now is found anew
 
 
 def cancel_matches(session: Session, submission_id: str) -> None:

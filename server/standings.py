@@ -6,25 +6,42 @@ in ``board_history``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, defer, undefer
 
 from . import rules, scoring
-from .boards import Entry, Fact, Played, best, compute, inputs_hash, scored
+from .boards import Entry, Fact, Played, best, compute, inputs_hash, scored, standing
 from .db.engine import db_now
 from .db.tables import BoardHistory, BoardRow, Job, Match, SampleResult, Submission
 from .db.writes import append_event, upsert
 from .jobs import OPEN
 from .plays import images_of
-from .schemas import HistoryState
+from .schemas import HistoryState, RowState
 
 if TYPE_CHECKING:
     from bench.tracks.types import Scoring, Track
+
+
+MANY = 500
+"""Entries of which it is cheaper to load all matches than to name them in a query."""
+
+Became = tuple[float | None, HistoryState] | None
+"""Score and state of a row that changed; None where only what stands beside them did."""
+
+
+class Stored(NamedTuple):
+    """What is known of a row before it is computed again."""
+
+    inputs_hash: str
+    opponents: str
+    score: float | None
+    state: RowState
 
 
 @dataclass(frozen=True)
@@ -78,49 +95,150 @@ def rows_of(fields: Sequence[Field]) -> dict[str, dict[str, Any]]:
 
 
 def refresh(session: Session, fields: Sequence[Field]) -> bool:
-    """Bring the stored rows of a board up to date; True, and an event, when any changed."""
+    """Bring all rows of a board up to date; True, and an event, when any changed."""
     track = fields[0].track
-    version = rules.board_version(track)
     foes, required = foes_of(fields)
-    stored = {
-        row.submission_id: row
-        for row in session.scalars(
-            select(BoardRow).filter_by(board=track.name, rules_version=version)
+    stored = _stored(session, track)
+    present = {entry.id for entry in fields[0].entries}
+    changed = _write(session, track, fields[0].entries, foes, required, stored)
+    return _tell(session, track, changed, gone=set(stored) - present)
+
+
+def opponents(session: Session, track: Track) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Whom others are played against: a track's baselines and its best; and the baselines alone."""
+    entered = select(Submission.id).filter_by(track=track.name, state="accepted")
+    order = (Submission.accepted_at, Submission.id)
+    own = tuple(session.scalars(entered.where(Submission.source == "zoo").order_by(*order)))
+    value = BoardRow.standing.desc() if track.higher_is_better else BoardRow.standing
+    leading = (
+        entered.join(BoardRow, BoardRow.submission_id == Submission.id)
+        .where(
+            BoardRow.board == track.name,
+            BoardRow.rules_version == rules.board_version(track),
+            BoardRow.standing.is_not(None),
+            Submission.source != "zoo",
         )
+        .order_by(value, *order)
+        .limit(track.top_opponents)
+    )
+    return own + tuple(session.scalars(leading)), frozenset(own)
+
+
+def out_of_date(
+    session: Session, track: Track, touched: Collection[str] | None
+) -> tuple[set[str], list[str], frozenset[str]]:
+    """Which entries of a track have to be looked at, the foes of all, and the required ones.
+
+    ``touched``: entries of which a match has changed; None: all of them.
+    """
+    foes: list[str] = []
+    required: frozenset[str] = frozenset()
+    for other in rules.opponents(track):
+        ids, baselines = opponents(session, scoring.current(session, other))
+        foes += ids
+        required |= baselines
+    entered = set(
+        session.scalars(select(Submission.id).filter_by(track=track.name, state="accepted"))
+    )
+    if touched is None:
+        return entered, foes, required
+    current = select(BoardRow.submission_id).where(
+        BoardRow.board == track.name,
+        BoardRow.rules_version == rules.board_version(track),
+        BoardRow.opponents == _digest(foes, required),
+    )
+    fresh = set(session.scalars(current)) - set(touched)
+    return entered - fresh, foes, required
+
+
+def update(session: Session, track: Track, touched: Collection[str] | None) -> bool:
+    """Bring the rows of a board up to date; True, and an event, when any changed.
+
+    Only entries with a changed match, or that are scored against others than before, are looked at.
+    """
+    todo, foes, required = out_of_date(session, track, touched)
+    entered = select(Submission).filter_by(track=track.name, state="accepted")
+    stored = _stored(session, track)
+    gone = set(stored) - set(session.scalars(entered.with_only_columns(Submission.id)))
+    changed: dict[str, Became] = {}
+    if todo:
+        found = played(session, track, todo, foes)
+        wanted = entered.where(Submission.id.in_(todo)) if len(todo) < MANY else entered
+        entries = [
+            Entry(row.id, row.source == "zoo", row.accepted_at or 0.0, found.get(row.id, {}))
+            for row in session.scalars(wanted.order_by(Submission.accepted_at, Submission.id))
+        ]
+        changed = _write(session, track, entries, foes, required, stored)
+    return _tell(session, track, changed, gone)
+
+
+def _stored(session: Session, track: Track) -> dict[str, Stored]:
+    query = select(
+        BoardRow.submission_id,
+        BoardRow.inputs_hash,
+        BoardRow.opponents,
+        BoardRow.score,
+        BoardRow.state,
+    ).filter_by(board=track.name, rules_version=rules.board_version(track))
+    return {
+        entry: Stored(digest, opposing, score, state)
+        for entry, digest, opposing, score, state in session.execute(query)
     }
-    changed: dict[str, tuple[float | None, HistoryState] | None] = {}
-    for entry in fields[0].entries:
+
+
+def _write(
+    session: Session,
+    track: Track,
+    entries: Iterable[Entry],
+    foes: Sequence[str],
+    required: frozenset[str],
+    stored: Mapping[str, Stored],
+) -> dict[str, Became]:
+    """Compute and store the rows of these entries; what became of those that changed."""
+    opposing = _digest(foes, required)
+    changed: dict[str, Became] = {}
+    for entry in entries:
         digest = inputs_hash(track, entry, foes, required)
-        before = stored.pop(entry.id, None)
-        if before is not None and before.inputs_hash == digest:
+        before = stored.get(entry.id)
+        if before is not None and (before.inputs_hash, before.opponents) == (digest, opposing):
             continue
         data = compute(track, entry, foes, required)
-        moved = before is None or (before.score, before.data["state"]) != (
-            data["score"],
-            data["state"],
-        )
         row = {
             "board": track.name,
             "submission_id": entry.id,
-            "rules_version": version,
+            "rules_version": rules.board_version(track),
             "score": data["score"],
+            "state": data["state"],
+            "standing": standing(track, entry, required),
+            "opponents": opposing,
             "data": data,
             "inputs_hash": digest,
             "updated_at": db_now(),
         }
         upsert(session, BoardRow, row)
-        changed[entry.id] = (data["score"], data["state"]) if moved else None
-    for gone in stored:
+        became = data["score"], data["state"]
+        moved = before is None or (before.score, before.state) != became
+        changed[entry.id] = became if moved else None
+    return changed
+
+
+def _tell(session: Session, track: Track, changed: dict[str, Became], gone: set[str]) -> bool:
+    """Remove the rows of entries that have left, and tell of all that changed."""
+    version = rules.board_version(track)
+    for entry in gone:
         session.execute(
-            delete(BoardRow).filter_by(board=track.name, rules_version=version, submission_id=gone)
+            delete(BoardRow).filter_by(board=track.name, rules_version=version, submission_id=entry)
         )
-        changed[gone] = (None, "gone")
+        changed[entry] = (None, "gone")
     if changed:
-        event = append_event(
-            session, "board", track=track.name, payload={"changed": sorted(changed)}
-        )
+        told = {"changed": sorted(changed)}
+        event = append_event(session, "board", track=track.name, payload=told)
         _remember(session, event, track.name, version, changed)
     return bool(changed)
+
+
+def _digest(foes: Sequence[str], required: frozenset[str]) -> str:
+    return hashlib.sha256("\n".join([*foes, "", *sorted(required)]).encode()).hexdigest()
 
 
 def _remember(
@@ -128,7 +246,7 @@ def _remember(
     event: int,
     board: str,
     version: str,
-    changed: Mapping[str, tuple[float | None, HistoryState] | None],
+    changed: Mapping[str, Became],
 ) -> None:
     for submission_id, became in changed.items():
         if became is not None:
@@ -146,8 +264,16 @@ def _remember(
     session.flush()
 
 
-def played(session: Session, track: Track) -> dict[str, dict[str, Played]]:
-    """{entry: {opponent: match}} of all matches by the track's rules, seen from both sides."""
+def played(
+    session: Session,
+    track: Track,
+    entries: Collection[str] | None = None,
+    foes: Collection[str] = (),
+) -> dict[str, dict[str, Played]]:
+    """{entry: {opponent: match}} of matches by the track's rules, seen from both sides.
+
+    ``entries``: only matches of one of these against one of the ``foes``.
+    """
     version, rule = rules.rules_version(track), track.scoring
     load_trace = undefer if rule.queries is not None else defer
     load_norms = undefer if rule.norm is not None else defer
@@ -158,16 +284,23 @@ def played(session: Session, track: Track) -> dict[str, dict[str, Played]]:
         .where(SampleResult.rules_version == version)
         .order_by(SampleResult.match_id, SampleResult.sample)
     )
+    jobs = select(Job).join(Match, Match.id == Job.match_id).where(Match.rules_version == version)
+    sides = select(Match.id, Match.model_id, Match.attack_id).filter_by(rules_version=version)
+    if entries is not None and len(entries) < MANY:
+        theirs = (Match.model_id.in_(entries) & Match.attack_id.in_(foes)) | (
+            Match.attack_id.in_(entries) & Match.model_id.in_(foes)
+        )
+        of_theirs = select(Match.id).where(Match.rules_version == version, theirs)
+        results = results.where(SampleResult.match_id.in_(of_theirs))
+        jobs, sides = jobs.where(theirs), sides.where(theirs)
     loose: dict[str, list[Fact]] = {}
     for row in session.scalars(results):
         loose.setdefault(row.match_id, []).append(fact_of(row, rule))
     facts = {match: scored(found, rule, worst) for match, found in loose.items()}
     latest: dict[str, Job] = {}
-    jobs = select(Job).join(Match, Match.id == Job.match_id)
-    for job in session.scalars(jobs.where(Match.rules_version == version).order_by(Job.repeat)):
+    for job in session.scalars(jobs.order_by(Job.repeat)):
         latest[job.match_id or ""] = job
     found: dict[str, dict[str, Played]] = {}
-    sides = select(Match.id, Match.model_id, Match.attack_id).filter_by(rules_version=version)
     for match_id, model_id, attack_id in session.execute(sides):
         for mine, foe in ((model_id, attack_id), (attack_id, model_id)):
             state = _match_state(match_id in facts, latest.get(match_id), mine)

@@ -166,8 +166,8 @@ class Worker:
                 lifecycle.accept(session, held.submission_id)
             elif held.match_id is not None:
                 facts.insert(session, held, findings, shas)
-                version = session.get_one(Match, held.match_id).rules_version
-                jobs.post(session, held.job_id, "board", {"rules_version": version})
+                told = lifecycle.board_changed(session.get_one(Match, held.match_id))
+                jobs.post(session, held.job_id, "board", told)
 
     def _play(self, holding: Holding) -> Findings:
         held = holding.held

@@ -39,6 +39,7 @@ from ..schemas import (
     JobState,
     Kind,
     RoundState,
+    RowState,
     SandboxKind,
     Source,
     SubmissionState,
@@ -255,11 +256,15 @@ class BoardRow(Base):
     """A board's row, derived. ``data`` is what boards.py computed; it can be made again."""
 
     __tablename__ = "board_row"
+    __table_args__ = (Index("ix_board_row_standing", "board", "rules_version", "standing"),)
 
     board: Mapped[str] = mapped_column(primary_key=True)
     submission_id: Mapped[str] = mapped_column(ForeignKey("submission.id"), primary_key=True)
     rules_version: Mapped[str] = mapped_column(primary_key=True)
     score: Mapped[float | None]
+    state: Mapped[RowState] = mapped_column(String)
+    standing: Mapped[float | None]  # against baselines alone: who is among the best
+    opponents: Mapped[str]  # SHA-256 of whom it is scored against; another one: it is out of date
     data: Mapped[dict[str, Any]]
     inputs_hash: Mapped[str]
     updated_at: Mapped[float] = mapped_column(default=db_now())

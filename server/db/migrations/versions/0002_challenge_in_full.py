@@ -87,6 +87,13 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("round_id", "submission_id", name=op.f("pk_round_entry")),
     )
+    # Rows are derived: they are made again, with these columns, at the server's start.
+    op.execute("DELETE FROM board_row")
+    with op.batch_alter_table("board_row") as table:
+        table.add_column(sa.Column("state", sa.String(), nullable=False))
+        table.add_column(sa.Column("standing", sa.Double(), nullable=True))
+        table.add_column(sa.Column("opponents", sa.String(), nullable=False))
+        table.create_index("ix_board_row_standing", ["board", "rules_version", "standing"])
     op.add_column("attempt", sa.Column("ledger_sha256", sa.String(), nullable=True))
     with op.batch_alter_table("match") as table:
         table.add_column(sa.Column("round_id", sa.String(), nullable=True))
@@ -108,6 +115,10 @@ def downgrade() -> None:
         table.drop_column("round_id")
     with op.batch_alter_table("attempt") as table:
         table.drop_column("ledger_sha256")
+    with op.batch_alter_table("board_row") as table:
+        table.drop_index("ix_board_row_standing")
+        for name in ("opponents", "standing", "state"):
+            table.drop_column(name)
     op.drop_table("round_entry")
     op.drop_index(op.f("ix_round_challenge"), table_name="round")
     op.drop_table("round")
