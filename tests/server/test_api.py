@@ -571,7 +571,9 @@ def test_an_adversarial_is_everybodys_and_a_submission_its_owners(
 
 def test_a_track_shows_its_rules_as_data(client: Client, tracks: dict[str, Track]) -> None:
     listed = client.get("/api/v1/tracks").json()
-    assert [track["name"] for track in listed] == list(tracks)
+    assert {track["name"] for track in listed} == set(tracks)
+    kinds = ["model", "untargeted-attack", "targeted-attack"]
+    assert [track["kind"] for track in listed] == kinds
     rules = client.get(f"/api/v1/tracks/{MODELS}/rules").json()
     assert rules in listed
     assert rules["limits"]["run_seconds"] == tracks[MODELS].limits.run_seconds

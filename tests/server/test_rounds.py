@@ -359,6 +359,7 @@ def check_replays(state: State) -> None:
             assert found.wrong == ()
             assert found.questions > 0
             assert found.asked_again > 0
+    with state.database.write() as session:
         session.execute(
             update(SampleResult)
             .where(SampleResult.match_id == matches[0], SampleResult.success)
