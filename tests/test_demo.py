@@ -43,7 +43,8 @@ def played_by_the_server(folder: Path, model: str, attack: str) -> dict[str, tup
     rows = database.execute(
         "SELECT r.image_id, r.distance, r.queries, r.status FROM sample_result r "
         "JOIN match m ON m.id = r.match_id JOIN submission a ON a.id = m.model_id "
-        "JOIN submission b ON b.id = m.attack_id WHERE a.name = ? AND b.name = ?",
+        "JOIN submission b ON b.id = m.attack_id WHERE a.name = ? AND b.name = ? "
+        "AND b.kind = 'untargeted-attack'",
         (model, attack),
     ).fetchall()
     database.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -11,13 +12,16 @@ import torch
 
 import bench
 import models
-from bench.training.cards import Card
+from bench.training.cards import Card, TaskCard
 from models import small_cnn, weights
 
 CARDS = sorted(weights.SHIPPED.glob("*.json"))
 
 
-@pytest.mark.parametrize("path", CARDS, ids=lambda p: p.stem)
+TASKS = [path for path in CARDS if "measure" in json.loads(path.read_text())]
+
+
+@pytest.mark.parametrize("path", [p for p in CARDS if p not in TASKS], ids=lambda p: p.stem)
 def test_a_shipped_checkpoint_has_a_complete_card_and_its_checksum(path: Path) -> None:
     card = Card(**weights.card(path))  # a missing or an unknown field raises
 
@@ -32,6 +36,20 @@ def test_a_shipped_checkpoint_has_a_complete_card_and_its_checksum(path: Path) -
     assert sum(t.numel() for t in tensors.values()) == card.parameters
     trained_on = bench.dataset(card.dataset, "train").take(card.train_images)
     assert card.train_sha256 == trained_on.fingerprint()
+    assert card.command.startswith(f"tiltyard train {card.model} --dataset {card.dataset}")
+
+
+@pytest.mark.parametrize("path", TASKS, ids=lambda p: p.stem)
+def test_a_shipped_checkpoint_of_a_task_has_a_complete_card_and_its_checksum(path: Path) -> None:
+    card = TaskCard(**weights.card(path))
+
+    assert all(getattr(card, field.name) not in (None, "", {}) for field in fields(card))
+    assert path.stem.startswith(weights.stem(card.model, card.dataset, card.training))
+    assert path.stem.endswith(f"seed{card.seed}" if card.seed else card.training)
+    assert weights.sha256_of(path.with_suffix(".safetensors")) == card.sha256
+    tensors = weights.load_verified(path.with_suffix(".safetensors"))
+    assert sum(t.numel() for t in tensors.values()) == card.parameters
+    assert set(card.quality) == set(card.chance)
     assert card.command.startswith(f"tiltyard train {card.model} --dataset {card.dataset}")
 
 
