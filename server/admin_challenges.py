@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli import Json, print_json, print_table
-from bench.errors import UserError
+
+from .admin import ACTOR, DatabaseUrl, DataDir, opened
 
 if TYPE_CHECKING:
-    from .accounts import Actor
-    from .db.engine import Database
-    from .schemas import RescoreView, RoundView
-    from .storage import Store
+    from sqlalchemy.orm import Session
 
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of the server's files and database.")
-]
-DatabaseUrl = Annotated[
-    str | None, typer.Option("--database", help="Database URL; SQLite in --data-dir by default.")
-]
+    from .accounts import Actor
+    from .db.tables import Round
+    from .schemas import RescoreView, RoundView
+
 ChallengeName = Annotated[str, typer.Argument(help="A data set with tracks, such as mnist5k.")]
 RoundId = Annotated[str, typer.Argument(help="Id of a round; `tiltyard admin rounds` lists them.")]
 
-ACTOR = "command line"
-"""Who did it, in the audit log."""
-
 app = typer.Typer()
-
-
-class _Place(NamedTuple):
-    database: Database
-    store: Store
 
 
 @app.command("open-challenge")
@@ -46,7 +33,7 @@ def open_challenge(
     """Take entries for a challenge, and enter its quick baselines."""
     from . import challenges, lifecycle
 
-    with _opened(data_dir, database) as place, place.database.write() as session:
+    with opened(data_dir, database) as place, place.database.write() as session:
         challenges.opened(session, name, ACTOR)
         fresh = lifecycle.enter_baselines(session)
     typer.echo(f"{name} is open; {len(fresh)} baselines are new")
@@ -59,7 +46,7 @@ def close_challenge(
     """Take no more entries for a challenge; its boards stay."""
     from . import challenges
 
-    with _opened(data_dir, database) as place, place.database.write() as session:
+    with opened(data_dir, database) as place, place.database.write() as session:
         challenges.closed(session, name, ACTOR)
     typer.echo(f"{name} is closed")
 
@@ -87,7 +74,7 @@ def rescore(
     from . import rescoring
 
     rule = {"queries": queries, "norm": norm, "exclude": exclude or []}
-    with _opened(data_dir, database) as place:
+    with opened(data_dir, database) as place:
         if publish is None:
             with place.database.read() as session:
                 found = rescoring.difference(session, track, rule)
@@ -114,7 +101,7 @@ def replay(
     """Find the verdicts of a match again, from its ledger and its stored images."""
     from . import replaying
 
-    with _opened(data_dir, database) as place, place.database.read() as session:
+    with opened(data_dir, database) as place, place.database.read() as session:
         found = replaying.replay(session, place.store, match)
     if as_json:
         print_json(asdict(found))
@@ -151,7 +138,7 @@ def freeze_round(
     from . import rounds
     from .db import queries
 
-    with _opened(data_dir, database) as place, place.database.write() as session:
+    with opened(data_dir, database) as place, place.database.write() as session:
         row = rounds.freeze(
             session,
             place.store,
@@ -176,7 +163,7 @@ def list_rounds(
     """List the rounds of a challenge and how far they are."""
     from .db import queries
 
-    with _opened(data_dir, database) as place, place.database.read() as session:
+    with opened(data_dir, database) as place, place.database.read() as session:
         found = queries.rounds(session, challenge, _operator())
     if as_json:
         print_json([view.model_dump(mode="json") for view in found])
@@ -206,12 +193,8 @@ def publish_round(
 ) -> None:
     """Show the boards of a round that is over to everybody, for good."""
     from . import rounds
-    from .db import queries
 
-    with _opened(data_dir, database) as place, place.database.write() as session:
-        rounds.publish(session, round_id, ACTOR)
-        view = queries.round_of(session, round_id, _operator())
-    _print_round(view, as_json)
+    _end_round(rounds.publish, round_id, data_dir, database, as_json)
 
 
 @app.command("drop-round")
@@ -220,16 +203,27 @@ def drop_round(
 ) -> None:
     """Give up a round that was not published."""
     from . import rounds
+
+    _end_round(rounds.drop, round_id, data_dir, database, as_json)
+
+
+def _end_round(
+    how: Callable[[Session, str, str], Round],
+    round_id: str,
+    data_dir: Path | None,
+    url: str | None,
+    as_json: bool,
+) -> None:
     from .db import queries
 
-    with _opened(data_dir, database) as place, place.database.write() as session:
-        rounds.drop(session, round_id, ACTOR)
+    with opened(data_dir, url) as place, place.database.write() as session:
+        how(session, round_id, ACTOR)
         view = queries.round_of(session, round_id, _operator())
     _print_round(view, as_json)
 
 
 def _print_difference(view: RescoreView) -> None:
-    moved = [c for c in view.changes if (c.old_score, c.old_rank) != (c.new_score, c.new_rank)]
+    moved = [c for c in view.changes if c.moved]
     if moved:
         print_table(
             ["entry", "owner", "score", "becomes", "rank", "becomes"],
@@ -272,24 +266,3 @@ def _operator() -> Actor:
     from .accounts import Actor
 
     return Actor(account_id=None, name=ACTOR, role="operator", scope="operate")
-
-
-@contextmanager
-def _opened(data_dir: Path | None, url: str | None) -> Iterator[_Place]:
-    """The server's database and store; the API's complaints become the user's."""
-    from . import settings
-    from .db import migrations
-    from .db.engine import Database
-    from .errors import ApiError
-    from .storage import Store
-
-    chosen = settings.load(data_dir=data_dir, database_url=url)
-    chosen.data_dir.mkdir(parents=True, exist_ok=True)
-    database = Database(chosen.url)
-    try:
-        migrations.upgrade(database)
-        yield _Place(database, Store(chosen.artefacts))
-    except ApiError as error:
-        raise UserError(error.detail) from error
-    finally:
-        database.close()

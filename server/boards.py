@@ -163,22 +163,6 @@ def standing(track: Track, entry: Entry, baselines: frozenset[str]) -> float | N
     return float(np.median(table, axis=1).mean())
 
 
-def best(track: Track, entries: Iterable[Entry], baselines: frozenset[str]) -> list[str]:
-    """Ids of the best participants' entries, judged by their matches against baselines alone.
-
-    ``baselines`` are the opposing ones. Ties go to the older entry.
-    """
-    scored: list[tuple[float, float, str]] = []
-    for entry in entries:
-        if entry.baseline:
-            continue
-        value = standing(track, entry, baselines)
-        if value is not None:
-            sign = -1.0 if track.higher_is_better else 1.0
-            scored.append((sign * value, entry.accepted_at, entry.id))
-    return [entry_id for _, _, entry_id in sorted(scored)[: track.top_opponents]]
-
-
 def _state(
     matches: Sequence[Played], foes: Sequence[str], required: frozenset[str]
 ) -> tuple[str, str | None]:

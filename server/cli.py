@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,12 +12,7 @@ from bench.cli import Json, app, print_json, print_table, run
 from bench.errors import UserError
 
 from . import admin_challenges
-from .admin_challenges import DatabaseUrl, DataDir
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from .db.engine import Database
+from .admin import DatabaseUrl, DataDir, opened
 
 SERVER = "http://127.0.0.1:8000"
 
@@ -231,9 +226,8 @@ def create_user(
     """Create an account."""
     from . import accounts
 
-    for opened in _database(data_dir, database):
-        with opened.write() as session:
-            accounts.create_user(session, name, role.value)
+    with opened(data_dir, database) as place, place.database.write() as session:
+        accounts.create_user(session, name, role.value)
     typer.echo(f"created {name}; next: tiltyard admin create-token {name}")
 
 
@@ -248,42 +242,24 @@ def create_token(
     """Make a token. It is printed once and not kept."""
     from . import accounts
 
-    for opened in _database(data_dir, database):
-        with opened.write() as session:
-            text = accounts.create_token(session, name, scope.value, days or None)
+    with opened(data_dir, database) as place, place.database.write() as session:
+        text = accounts.create_token(session, name, scope.value, days or None)
     typer.echo(text)
 
 
 @admin.command("reap")
 def reap(data_dir: DataDir = None, database: DatabaseUrl = None) -> None:
     """Remove containers of this server that no live job owns; safe beside a running server."""
-    from . import housekeeping, settings
+    from . import housekeeping
 
-    for opened in _database(data_dir, database):
-        chosen = settings.load(data_dir=data_dir, database_url=database)
-        removed = housekeeping.reap_once(chosen, opened)
+    with opened(data_dir, database) as place:
+        removed = housekeeping.reap_once(place.settings, place.database)
         typer.echo("\n".join(removed) if removed else "nothing to remove")
 
 
 def main() -> None:
     """The console script."""
     run(app)
-
-
-def _database(data_dir: Path | None, url: str | None) -> Iterator[Database]:
-    """The server's database, with its tables, for one command."""
-    from . import settings
-    from .db import migrations
-    from .db.engine import Database
-
-    chosen = settings.load(data_dir=data_dir, database_url=url)
-    chosen.data_dir.mkdir(parents=True, exist_ok=True)
-    opened = Database(chosen.url)
-    try:
-        migrations.upgrade(opened)
-        yield opened
-    finally:
-        opened.close()
 
 
 def _sandbox_here() -> Literal["docker", "process"]:

@@ -5,7 +5,7 @@ And its boards: every entry of one side is scored against every entry of the oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from . import hidden, rules, scoring, standings
-from .boards import Entry, Played
 from .db.tables import Round, RoundEntry, Submission
-from .standings import Field
 
 if TYPE_CHECKING:
     from bench.tracks.types import Track
@@ -59,29 +57,31 @@ def round_of(session: Session, version: str) -> Round | None:
     )
 
 
-def refresh(session: Session, row: Round) -> None:
-    """Bring the boards of a round up to date with its facts; a published one never moves."""
+def refresh(session: Session, row: Round, touched: Collection[str] | None) -> None:
+    """Bring the boards of a round up to date with its facts; a published one never moves.
+
+    Args:
+        touched: entries of which a match has changed; None: look at all.
+    """
     if row.state != "playing":
         return
     tracks = tracks_of(row)
+    entered = {track.name: _entered(session, row, track) for track in tracks}
     for track in tracks:
         opposing = [t for t in tracks if t.kind == rules.OPPONENTS[track.kind]]
-        standings.refresh(
-            session, [_field(session, row, track), *(_field(session, row, t) for t in opposing)]
+        foes = tuple(foe for t in opposing for foe in entered[t.name])
+        present = entered[track.name]
+        standings.update(
+            session,
+            standings.among(session, track, present, foes, frozenset(foes), touched),
         )
 
 
-def _field(session: Session, row: Round, track: Track) -> Field:
-    played: Mapping[str, dict[str, Played]] = standings.played(session, track)
+def _entered(session: Session, row: Round, track: Track) -> list[str]:
     query = (
-        select(Submission)
+        select(Submission.id)
         .join(RoundEntry, RoundEntry.submission_id == Submission.id)
         .where(RoundEntry.round_id == row.id, RoundEntry.track == track.name)
         .order_by(Submission.accepted_at, Submission.id)
     )
-    entries = tuple(
-        Entry(each.id, each.source == "zoo", each.accepted_at or 0.0, played.get(each.id, {}))
-        for each in session.scalars(query)
-    )
-    ids = tuple(entry.id for entry in entries)
-    return Field(track, entries, ids, frozenset(ids))
+    return list(session.scalars(query))

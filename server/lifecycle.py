@@ -20,7 +20,7 @@ from .db.ids import new_id
 from .db.tables import Job, Match, Round, Submission, Upload
 from .db.writes import append_event, insert_ignore
 from .errors import Conflict, Invalid, NotFound
-from .scheduling import PRIORITY, cancel_matches, enqueue_match, schedule, settle
+from .scheduling import PRIORITY, cancel_matches, enqueue_match, settle
 from .schemas import Source, SubmissionRequest, SubmissionState
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ __all__ = [
     "move",
     "reject",
     "rerun",
-    "schedule",
     "settle",
     "submit",
     "withdraw",
@@ -89,15 +88,19 @@ def enter_baselines(session: Session, *, slow: bool = False) -> list[Submission]
     for submission in fresh:
         _announce(session, submission, actor=None)
     for version in sorted({rules.rules_version(track) for track in tracks}):
-        settle(session, version)
+        settle(session, version, {submission.id for submission in fresh})
     return fresh
 
 
 def settle_all(session: Session) -> None:
-    """Bring every board of a challenge that was opened here into line with the facts."""
+    """Bring every board of a challenge that was opened here into line with who plays whom today.
+
+    Rows that were made otherwise than today's are made anew; what matches have changed meanwhile
+    is in the outbox.
+    """
     tracks = [track for name in challenges.listed(session) for track in rules.of_challenge(name)]
     for version in sorted({rules.rules_version(track) for track in tracks}):
-        settle(session, version)
+        settle(session, version, ())
 
 
 def enter(

@@ -77,8 +77,10 @@ def difference(session: Session, track_name: str, rule: Mapping[str, Any]) -> Di
     proposed = replace(_checked(track, rule), number=track.scoring.number + 1)
     if proposed.to_json() == track.scoring.to_json():
         raise Conflict(f"{track.name} is scored by this rule already; there is nothing to change")
-    old = standings.rows_of(standings.load(session, track))
-    new = standings.rows_of(standings.load(session, replace(track, scoring=proposed)))
+    old, new = (
+        standings.rows(session, standings.due(session, judged, None))
+        for judged in (track, replace(track, scoring=proposed))
+    )
     old_ranks, new_ranks = _ranks(track, old), _ranks(track, new)
     changes = [
         Change(each, old[each]["score"], new[each]["score"], old_ranks[each], new_ranks[each])
@@ -125,9 +127,8 @@ def publish(
         actor=actor,
         payload={"scoring": number, "rule": found.proposed.to_json(), "note": note},
     )
-    standings.refresh(
-        session, standings.load(session, replace(found.track, scoring=found.proposed))
-    )
+    judged = replace(found.track, scoring=found.proposed)
+    standings.update(session, standings.due(session, judged, None))
     return found
 
 
@@ -136,21 +137,22 @@ def view(session: Session, found: Difference, *, published: bool) -> RescoreView
     ids = [change.submission_id for change in found.changes]
     rows = session.scalars(select(Submission).where(Submission.id.in_(ids)))
     refs = {row.id: entry_ref(row) for row in rows}
+    changes = [
+        ScoreChange(
+            entry=refs[c.submission_id],
+            old_score=c.old_score,
+            new_score=c.new_score,
+            old_rank=c.old_rank,
+            new_rank=c.new_rank,
+        )
+        for c in found.changes
+    ]
     return RescoreView(
         track=found.track.name,
         current=rules.scoring_view(found.track),
         proposed=rules.scoring_view(replace(found.track, scoring=found.proposed)),
-        changes=[
-            ScoreChange(
-                entry=refs[c.submission_id],
-                old_score=c.old_score,
-                new_score=c.new_score,
-                old_rank=c.old_rank,
-                new_rank=c.new_rank,
-            )
-            for c in found.changes
-        ],
-        changed=sum((c.old_score, c.old_rank) != (c.new_score, c.new_rank) for c in found.changes),
+        changes=changes,
+        changed=sum(change.moved for change in changes),
         digest=found.digest,
         published=published,
     )

@@ -18,16 +18,16 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from . import frozen, hidden, jobs, rules, scoring, standings
+from . import frozen, hidden, jobs, rules, scoring
 from .db.engine import db_now
 from .db.ids import new_id
-from .db.tables import Job, Match, Round, RoundEntry, Submission
+from .db.tables import BoardRow, Job, Match, Round, RoundEntry, Submission
 from .db.writes import append_event, serialise
 from .errors import Conflict, Invalid, NotFound
 from .scheduling import ensure_match
 
 if TYPE_CHECKING:
-    from bench.tracks.types import Track
+    from bench.tracks.types import Scoring, Track
 
     from .storage import Store
 
@@ -65,6 +65,7 @@ def freeze(
     if best is not None and best < 1:
         raise Invalid(f"got the best {best} of each track; wanted 1 or more")
     serialise(session, "settle")
+    current = [_frozen_rule(scoring.current(session, track)) for track in tracks]
     entries = {track.name: _entries(session, track, best) for track in tracks}
     seed = secrets.randbits(31)
     data = (
@@ -72,7 +73,6 @@ def freeze(
         if file is None
         else hidden.from_file(tracks[0], file, images)
     )
-    current = [scoring.current(session, track).scoring for track in tracks]
     row = Round(
         id=new_id(),
         challenge=challenge,
@@ -109,7 +109,7 @@ def freeze(
             "first"
         )
     append_event(session, "round.frozen", actor=actor, payload=_told(row))
-    frozen.refresh(session, row)
+    frozen.refresh(session, row, None)
     return row
 
 
@@ -138,7 +138,7 @@ def publish(session: Session, round_id: str, actor: str) -> Round:
             f"the round {row.name!r} is not over: {waiting} matches wait or run, and {ours} "
             "stopped on our side; run those again (:rerun of the entry) before publishing"
         )
-    frozen.refresh(session, row)
+    frozen.refresh(session, row, None)
     row.state = "published"
     row.published_at = session.execute(select(db_now())).scalar_one()
     append_event(session, "round.published", actor=actor, payload=_told(row))
@@ -198,19 +198,37 @@ def match_states(session: Session, round_id: str) -> Counter[str]:
     return Counter(newest.values())
 
 
+def _frozen_rule(track: Track) -> Scoring:
+    """The rule of a track, if a round can follow it: worst cases are known in its own norm."""
+    if track.scoring.norm is not None:
+        raise Conflict(
+            f"{track.name} is scored by {track.scoring.norm} distances today, and rounds by "
+            f"{track.threat.norm} alone: rescore the board without a norm first"
+        )
+    return track.scoring
+
+
 def _entries(session: Session, track: Track, best: int | None) -> list[Submission]:
     query = select(Submission).filter_by(track=track.name, state="accepted")
     found = list(session.scalars(query.order_by(Submission.accepted_at, Submission.id)))
     if best is None:
         return found
-    rows = standings.rows_of(standings.load(session, scoring.current(session, track)))
-    sign = -1.0 if track.higher_is_better else 1.0
-    ranked = sorted(
-        (sign * rows[each.id]["score"], each.accepted_at or 0.0, each.id)
-        for each in found
-        if each.source != "zoo" and rows[each.id]["score"] is not None
+    judged = scoring.current(session, track)
+    value = BoardRow.score.desc() if track.higher_is_better else BoardRow.score
+    ranked = (
+        query.with_only_columns(Submission.id)
+        .join(BoardRow, BoardRow.submission_id == Submission.id)
+        .where(
+            BoardRow.board == track.name,
+            BoardRow.rules_version == rules.board_version(judged),
+            BoardRow.score.is_not(None),
+            Submission.source != "zoo",
+        )
+        .order_by(None)
+        .order_by(value, Submission.accepted_at, Submission.id)
+        .limit(best)
     )
-    chosen = {each for _, _, each in ranked[:best]}
+    chosen = set(session.scalars(ranked))
     return [each for each in found if each.source == "zoo" or each.id in chosen]
 
 

@@ -17,6 +17,8 @@ from .db.writes import insert_ignore, serialise
 if TYPE_CHECKING:
     from bench.tracks.types import Track
 
+    from .standings import Due
+
 PASSES = 3
 """Rows change who is among the best, and so whom others play, and so their rows. Who is among the
 best does not depend on that again."""
@@ -25,27 +27,19 @@ PRIORITY = {"validate": 2, "participant": 1, "baseline": 0}
 """Of the jobs of one account: validations first, matches among baselines last."""
 
 
-def schedule(session: Session, track: Track, touched: Collection[str] | None = None) -> int:
-    """Have a match for each accepted entry of this track with each of today's opponents.
-
-    Opponents are all baselines and the five best of the tracks that this one is scored against.
-    Returns how many matches are new.
-
-    Args:
-        touched: entries that have changed; the others are looked at where their opponents have.
-            None: all of them.
-    """
-    todo, foes, _ = standings.out_of_date(session, scoring.current(session, track), touched)
-    if not todo or not foes:
+def schedule(session: Session, due: Due) -> int:
+    """Have a match for each entry that is due with each of its foes; returns how many are new."""
+    track = due.track
+    if not due.entries or not due.foes:
         return 0
     mine, theirs = Match.model_id, Match.attack_id
     if track.kind != "model":
         mine, theirs = theirs, mine
     version = rules.rules_version(track)
-    there = select(mine, theirs).where(Match.rules_version == version, theirs.in_(foes))
+    there = select(mine, theirs).where(Match.rules_version == version, theirs.in_(due.foes))
     known = {(entry, foe) for entry, foe in session.execute(there)}
     new = 0
-    for entry_id, foe_id in sorted((e, f) for e in todo for f in foes if (e, f) not in known):
+    for entry_id, foe_id in sorted({(e, f) for e in due.entries for f in due.foes} - known):
         entry, foe = (session.get_one(Submission, each) for each in (entry_id, foe_id))
         model, attack = (entry, foe) if track.kind == "model" else (foe, entry)
         new += ensure_match(session, track, model, attack)
@@ -63,15 +57,16 @@ def settle(session: Session, rules_version: str, touched: Collection[str] | None
     if not tracks:
         found = frozen.round_of(session, rules_version)
         if found is not None:
-            frozen.refresh(session, found)
+            frozen.refresh(session, found, touched)
     for _ in range(PASSES):
         before = [standings.opponents(session, track) for track in tracks]
         for track in tracks:
-            schedule(session, track, touched)
-            standings.update(session, track, touched)
+            due = standings.due(session, track, touched)
+            schedule(session, due)
+            standings.update(session, due)
         if before == [standings.opponents(session, track) for track in tracks]:
             return
-        touched = () if touched is not None else None  # who has other opponents now is found anew
+        touched = ()  # who has other opponents now is found anew
 
 
 def cancel_matches(session: Session, submission_id: str) -> None:

@@ -267,6 +267,11 @@ class ScoreChange(View):
     old_rank: int | None
     new_rank: int | None
 
+    @property
+    def moved(self) -> bool:
+        """Whether its score or its rank is another one."""
+        return (self.old_score, self.old_rank) != (self.new_score, self.new_rank)
+
 
 class RescoreView(View):
     """The difference between two rules on one board, by the new rank."""

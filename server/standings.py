@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +15,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, defer, undefer
 
 from . import rules, scoring
-from .boards import Entry, Fact, Played, best, compute, inputs_hash, scored, standing
+from .boards import FORMAT, Entry, Fact, Played, compute, inputs_hash, scored, standing
 from .db.engine import db_now
 from .db.tables import BoardHistory, BoardRow, Job, Match, SampleResult, Submission
 from .db.writes import append_event, upsert
@@ -44,64 +43,85 @@ class Stored(NamedTuple):
     state: RowState
 
 
-@dataclass(frozen=True)
-class Field:
-    """All entries of a track that count.
+class Due(NamedTuple):
+    """What a board has to be brought up to date with.
 
-    ``opponents``: which of them the other side is played against; ``required``: which of those
-    must have been played before an entry of the other side has a score.
+    ``present``: ids of all its entries; ``entries``: those to be looked at; ``foes``: whom each of
+    them is scored against; ``required``: which of those must have been played before there is a
+    score.
     """
 
     track: Track
-    entries: tuple[Entry, ...]
-    opponents: tuple[str, ...]
+    present: frozenset[str]
+    entries: frozenset[str]
+    foes: tuple[str, ...]
     required: frozenset[str]
 
 
-def load(session: Session, track: Track) -> list[Field]:
-    """The field of this track as it scores, then of each track that it is scored against."""
-    known: dict[tuple[str, Scoring], dict[str, dict[str, Played]]] = {}
+def due(session: Session, track: Track, touched: Collection[str] | None) -> Due:
+    """Which entries of a board have to be looked at, and against whom.
 
-    def field(one: Track) -> Field:
-        key = rules.rules_version(one), one.scoring
-        if key not in known:
-            known[key] = played(session, one)
-        entries = _entries(session, one, known[key])
-        judges = frozenset(
-            entry.id
-            for other in rules.opponents(one)
-            for entry in _entries(session, other, {})
-            if entry.baseline
-        )
-        own = [entry.id for entry in entries if entry.baseline]
-        return Field(one, entries, tuple(own + best(one, entries, judges)), frozenset(own))
-
-    opposing = (scoring.current(session, other) for other in rules.opponents(track))
-    return [field(one) for one in (track, *opposing)]
+    Args:
+        track: as it scores (`scoring.current`).
+        touched: entries of which a match has changed, looked at along with those that are scored
+            against others than before; None: all entries.
+    """
+    foes: tuple[str, ...] = ()
+    required: frozenset[str] = frozenset()
+    for other in rules.opponents(track):
+        ids, baselines = opponents(session, scoring.current(session, other))
+        foes += ids
+        required |= baselines
+    entered = select(Submission.id).filter_by(track=track.name, state="accepted")
+    return among(session, track, session.scalars(entered), foes, required, touched)
 
 
-def foes_of(fields: Sequence[Field]) -> tuple[list[str], frozenset[str]]:
-    """The opponents of the first field's entries, and which of them must have been played."""
-    foes = [foe for field in fields[1:] for foe in field.opponents]
-    required = frozenset(foe for field in fields[1:] for foe in field.required)
-    return foes, required
+def among(
+    session: Session,
+    track: Track,
+    present: Iterable[str],
+    foes: tuple[str, ...],
+    required: frozenset[str],
+    touched: Collection[str] | None,
+) -> Due:
+    """As `due`, of a board with these entries and foes."""
+    entered = frozenset(present)
+    if touched is None:
+        return Due(track, entered, entered, foes, required)
+    current = select(BoardRow.submission_id).where(
+        BoardRow.board == track.name,
+        BoardRow.rules_version == rules.board_version(track),
+        BoardRow.opponents == _digest(foes, required),
+    )
+    fresh = set(session.scalars(current)) - set(touched)
+    return Due(track, entered, entered - fresh, foes, required)
 
 
-def rows_of(fields: Sequence[Field]) -> dict[str, dict[str, Any]]:
-    """{entry: the data of its row} of the first field. Pure."""
-    foes, required = foes_of(fields)
-    track = fields[0].track
-    return {entry.id: compute(track, entry, foes, required) for entry in fields[0].entries}
+def entries_of(session: Session, found: Due) -> list[Entry]:
+    """The entries to be looked at, with their matches, in the order of their acceptance."""
+    if not found.entries:
+        return []
+    matches = played(session, found.track, found.entries, found.foes)
+    query = select(Submission).order_by(Submission.accepted_at, Submission.id)
+    some = len(found.entries) < MANY
+    rows = session.scalars(
+        query.where(Submission.id.in_(found.entries))
+        if some
+        else query.filter_by(track=found.track.name)
+    )
+    return [
+        Entry(row.id, row.source == "zoo", row.accepted_at or 0.0, matches.get(row.id, {}))
+        for row in rows
+        if row.id in found.entries
+    ]
 
 
-def refresh(session: Session, fields: Sequence[Field]) -> bool:
-    """Bring all rows of a board up to date; True, and an event, when any changed."""
-    track = fields[0].track
-    foes, required = foes_of(fields)
-    stored = _stored(session, track)
-    present = {entry.id for entry in fields[0].entries}
-    changed = _write(session, track, fields[0].entries, foes, required, stored)
-    return _tell(session, track, changed, gone=set(stored) - present)
+def rows(session: Session, found: Due) -> dict[str, dict[str, Any]]:
+    """{entry: the data of its row}, of the entries to be looked at."""
+    return {
+        entry.id: compute(found.track, entry, found.foes, found.required)
+        for entry in entries_of(session, found)
+    }
 
 
 def opponents(session: Session, track: Track) -> tuple[tuple[str, ...], frozenset[str]]:
@@ -124,52 +144,11 @@ def opponents(session: Session, track: Track) -> tuple[tuple[str, ...], frozense
     return own + tuple(session.scalars(leading)), frozenset(own)
 
 
-def out_of_date(
-    session: Session, track: Track, touched: Collection[str] | None
-) -> tuple[set[str], list[str], frozenset[str]]:
-    """Which entries of a track have to be looked at, the foes of all, and the required ones.
-
-    ``touched``: entries of which a match has changed; None: all of them.
-    """
-    foes: list[str] = []
-    required: frozenset[str] = frozenset()
-    for other in rules.opponents(track):
-        ids, baselines = opponents(session, scoring.current(session, other))
-        foes += ids
-        required |= baselines
-    entered = set(
-        session.scalars(select(Submission.id).filter_by(track=track.name, state="accepted"))
-    )
-    if touched is None:
-        return entered, foes, required
-    current = select(BoardRow.submission_id).where(
-        BoardRow.board == track.name,
-        BoardRow.rules_version == rules.board_version(track),
-        BoardRow.opponents == _digest(foes, required),
-    )
-    fresh = set(session.scalars(current)) - set(touched)
-    return entered - fresh, foes, required
-
-
-def update(session: Session, track: Track, touched: Collection[str] | None) -> bool:
-    """Bring the rows of a board up to date; True, and an event, when any changed.
-
-    Only entries with a changed match, or that are scored against others than before, are looked at.
-    """
-    todo, foes, required = out_of_date(session, track, touched)
-    entered = select(Submission).filter_by(track=track.name, state="accepted")
-    stored = _stored(session, track)
-    gone = set(stored) - set(session.scalars(entered.with_only_columns(Submission.id)))
-    changed: dict[str, Became] = {}
-    if todo:
-        found = played(session, track, todo, foes)
-        wanted = entered.where(Submission.id.in_(todo)) if len(todo) < MANY else entered
-        entries = [
-            Entry(row.id, row.source == "zoo", row.accepted_at or 0.0, found.get(row.id, {}))
-            for row in session.scalars(wanted.order_by(Submission.accepted_at, Submission.id))
-        ]
-        changed = _write(session, track, entries, foes, required, stored)
-    return _tell(session, track, changed, gone)
+def update(session: Session, found: Due) -> bool:
+    """Bring the rows of a board up to date; True, and an event, when any changed."""
+    stored = _stored(session, found.track)
+    changed = _write(session, found, stored)
+    return _tell(session, found.track, changed, gone=set(stored) - found.present)
 
 
 def _stored(session: Session, track: Track) -> dict[str, Stored]:
@@ -186,18 +165,12 @@ def _stored(session: Session, track: Track) -> dict[str, Stored]:
     }
 
 
-def _write(
-    session: Session,
-    track: Track,
-    entries: Iterable[Entry],
-    foes: Sequence[str],
-    required: frozenset[str],
-    stored: Mapping[str, Stored],
-) -> dict[str, Became]:
-    """Compute and store the rows of these entries; what became of those that changed."""
+def _write(session: Session, found: Due, stored: Mapping[str, Stored]) -> dict[str, Became]:
+    """Compute and store the rows that are due; what became of those that changed."""
+    track, foes, required = found.track, found.foes, found.required
     opposing = _digest(foes, required)
     changed: dict[str, Became] = {}
-    for entry in entries:
+    for entry in entries_of(session, found):
         digest = inputs_hash(track, entry, foes, required)
         before = stored.get(entry.id)
         if before is not None and (before.inputs_hash, before.opponents) == (digest, opposing):
@@ -238,7 +211,9 @@ def _tell(session: Session, track: Track, changed: dict[str, Became], gone: set[
 
 
 def _digest(foes: Sequence[str], required: frozenset[str]) -> str:
-    return hashlib.sha256("\n".join([*foes, "", *sorted(required)]).encode()).hexdigest()
+    """Of whom rows are scored against and how rows are made; with another, all are due."""
+    text = "\n".join([str(FORMAT), *foes, "", *sorted(required)])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _remember(
@@ -267,12 +242,12 @@ def _remember(
 def played(
     session: Session,
     track: Track,
-    entries: Collection[str] | None = None,
-    foes: Collection[str] = (),
+    entries: Collection[str],
+    foes: Collection[str],
 ) -> dict[str, dict[str, Played]]:
-    """{entry: {opponent: match}} of matches by the track's rules, seen from both sides.
+    """{entry: {opponent: match}} of ``entries`` against ``foes``, by the track's rules.
 
-    ``entries``: only matches of one of these against one of the ``foes``.
+    Seen from both sides; with `MANY` entries or more, others' matches may be among them.
     """
     version, rule = rules.rules_version(track), track.scoring
     load_trace = undefer if rule.queries is not None else defer
@@ -286,7 +261,7 @@ def played(
     )
     jobs = select(Job).join(Match, Match.id == Job.match_id).where(Match.rules_version == version)
     sides = select(Match.id, Match.model_id, Match.attack_id).filter_by(rules_version=version)
-    if entries is not None and len(entries) < MANY:
+    if len(entries) < MANY:
         theirs = (Match.model_id.in_(entries) & Match.attack_id.in_(foes)) | (
             Match.attack_id.in_(entries) & Match.model_id.in_(foes)
         )
@@ -337,16 +312,6 @@ def _worst_of(dataset: str, split: str, images: int, norm: str) -> dict[str, flo
     data = images_of(dataset, split, images)
     found = worst_case_distance(data.pixels, norm)
     return {image_id: float(d) for image_id, d in zip(data.ids, found, strict=True)}
-
-
-def _entries(
-    session: Session, track: Track, played: Mapping[str, dict[str, Played]]
-) -> tuple[Entry, ...]:
-    query = select(Submission).filter_by(track=track.name, state="accepted")
-    return tuple(
-        Entry(row.id, row.source == "zoo", row.accepted_at or 0.0, played.get(row.id, {}))
-        for row in session.scalars(query.order_by(Submission.accepted_at, Submission.id))
-    )
 
 
 def _match_state(has_facts: bool, job: Job | None, mine: str) -> str:

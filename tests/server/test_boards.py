@@ -16,7 +16,7 @@ from server import boards, lifecycle, rules, standings
 from server.accounts import ANONYMOUS, Actor
 from server.boards import Entry, Fact, Played
 from server.db import queries
-from server.db.tables import BoardRow, Event, Job, Submission
+from server.db.tables import BoardRow, Event, Job, Match, Submission
 
 WORST = 20.0
 _by_kind = {track.kind: track for track in rules.of_challenge("mnist5k")}
@@ -155,21 +155,26 @@ def test_another_distance_gives_another_inputs_hash() -> None:
     assert digest(1.0) != digest(1.5)
 
 
-def test_the_best_are_judged_by_baselines_alone_and_ties_go_to_the_older() -> None:
-    def entry(name: str, age: float, baseline: float, other: float) -> Entry:
-        matches = {"b": played("b", [baseline]), "o": played("o", [other])}
-        return Entry(name, False, age, matches)
-
-    entries = [
-        entry("young", 2.0, 3.0, 9.0),
-        entry("old", 1.0, 3.0, 0.1),
-        entry("weak", 0.0, 1.0, 9.0),
-        Entry("unplayed", False, 0.0, {}),
-        Entry("zoo", True, 0.0, {"b": played("b", [9.0])}),
-    ]
-    only = replace(MODEL, top_opponents=2)
-    assert boards.best(only, entries, frozenset({"b"})) == ["old", "young"]
-    assert boards.best(replace(ATTACK, top_opponents=1), entries, frozenset({"b"})) == ["weak"]
+def test_the_best_are_judged_by_baselines_alone_and_ties_go_to_the_older(anywhere: Any) -> None:
+    foe = anywhere.entry("untargeted-attack", "baseline")
+    zoo = anywhere.entry("model", "baseline")
+    other = anywhere.entry("untargeted-attack")
+    weak, old, young, _unplayed = (anywhere.entry("model") for _ in range(4))
+    anywhere.settle()
+    anywhere.play(zoo, other, [1.0] * 4)  # which makes it an opponent of all models
+    for model, by_baseline, by_other in (
+        (weak, 1.0, 9.0),
+        (old, 3.0, 0.1),
+        (young, 3.0, 9.0),
+    ):
+        anywhere.play(model, foe, [by_baseline] * 4)
+        anywhere.play(model, other, [by_other] * 4)
+    anywhere.play(zoo, foe, [9.0] * 4)
+    with anywhere.database.read() as session:
+        only = replace(anywhere.tracks["model"], top_opponents=2)
+        assert standings.opponents(session, only) == ((zoo, old, young), frozenset({zoo}))
+        attacks = replace(anywhere.tracks["untargeted-attack"], top_opponents=1)
+        assert standings.opponents(session, attacks) == ((foe, other), frozenset({foe}))
 
 
 def test_a_board_ranks_scores_shares_ties_and_puts_the_unscored_last(anywhere: Any) -> None:
@@ -213,7 +218,10 @@ def test_accepting_an_entry_schedules_its_matches_for_both_boards(anywhere: Any)
     for pair in expected:
         assert anywhere.match(*pair)
     with anywhere.database.read() as session:
-        assert lifecycle.schedule(session, MODEL) == 0, "nothing is scheduled twice"
+        matches = session.scalars(select(Match.id)).all()
+    anywhere.settle()
+    with anywhere.database.read() as session:
+        assert session.scalars(select(Match.id)).all() == matches, "nothing is scheduled twice"
 
 
 def test_a_new_best_attack_is_played_against_everybody(anywhere: Any) -> None:
@@ -246,14 +254,15 @@ def test_stored_rows_hash_to_a_recomputation_and_an_event_tells_of_a_change(anyw
     anywhere.play(model, foe, [1.0, 2.0, None, 0])
     track = anywhere.tracks["model"]
     with anywhere.database.read() as session:
-        fields = standings.load(session, track)
-        foes, baselines = standings.foes_of(fields)
-        for entry in fields[0].entries:
+        due = standings.due(session, track, None)
+        assert [entry.id for entry in standings.entries_of(session, due)] == [model]
+        for entry in standings.entries_of(session, due):
             stored = session.get_one(BoardRow, (track.name, entry.id, anywhere.version))
-            assert stored.inputs_hash == boards.inputs_hash(track, entry, foes, baselines)
+            assert stored.inputs_hash == boards.inputs_hash(track, entry, due.foes, due.required)
+        assert standings.due(session, track, ()).entries == frozenset()
         before = session.scalars(select(Event.id)).all()
     with anywhere.database.write() as session:
-        assert standings.refresh(session, standings.load(session, track)) is False
+        assert standings.update(session, standings.due(session, track, None)) is False
     with anywhere.database.read() as session:
         assert session.scalars(select(Event.id)).all() == before
         last = session.scalars(select(Event).order_by(Event.id.desc())).first()

@@ -111,14 +111,14 @@ def check_final_boards(database: Database) -> None:
     with database.read() as session:
         assert session.scalars(select(Outbox).where(Outbox.drained_at.is_(None))).all() == []
         for track in rules.of_challenge("mnist5k"):
-            fields = standings.load(session, track)
-            foes, baselines = standings.foes_of(fields)
-            assert fields[0].entries or track.threat.targeted
-            for entry in fields[0].entries:
+            due = standings.due(session, track, None)
+            entries = standings.entries_of(session, due)
+            assert entries or track.threat.targeted
+            for entry in entries:
                 key = (track.name, entry.id, rules.rules_version(track))
                 row = session.get_one(BoardRow, key)
-                assert row.inputs_hash == boards.inputs_hash(track, entry, foes, baselines)
-                assert row.data == boards.compute(track, entry, foes, baselines)
+                assert row.inputs_hash == boards.inputs_hash(track, entry, due.foes, due.required)
+                assert row.data == boards.compute(track, entry, due.foes, due.required)
                 assert row.data["state"] == "scored"
 
 

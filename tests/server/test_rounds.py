@@ -25,6 +25,7 @@ from server import (
     housekeeping,
     lifecycle,
     replaying,
+    rescoring,
     rounds,
     rules,
     settings,
@@ -166,7 +167,7 @@ def test_boards_are_shown_when_every_match_is_over_and_never_move_again(
         session.execute(
             update(SampleResult).where(SampleResult.image_id == "hidden-00000").values(distance=9.0)
         )
-        frozen.refresh(session, rounds.get(session, round_id))
+        frozen.refresh(session, rounds.get(session, round_id), None)
     with database.read() as session:
         assert queries.round_board(session, round_id, MODEL, ANONYMOUS).rows == board.rows
 
@@ -243,6 +244,19 @@ def test_what_cannot_be_frozen_is_refused_and_nothing_is_left(anywhere: Any, sto
         freeze(anywhere, store, "one", images=3)
     with anywhere.database.read() as session:
         assert len(session.scalars(select(Round)).all()) == 1
+
+
+def test_a_board_that_is_scored_in_another_norm_is_not_frozen(anywhere: Any, store: Store) -> None:
+    field(anywhere)
+    rule = {"norm": "linf"}
+    with anywhere.database.read() as session:
+        digest = rescoring.difference(session, MODEL, rule).digest
+    with anywhere.database.write() as session:
+        rescoring.publish(session, MODEL, rule, digest=digest, note="", actor="root")
+    with pytest.raises(Conflict, match="scored by linf distances today, and rounds by l2 alone"):
+        freeze(anywhere, store, images=3)
+    with anywhere.database.read() as session:
+        assert session.scalars(select(Round)).all() == []
 
 
 def test_hidden_images_are_new_to_the_track_and_differ_by_seed(tracks: dict[str, Track]) -> None:
