@@ -32,10 +32,8 @@ def drawn(track: Track, count: int, seed: int) -> Dataset:
     Raises:
         UserError: fewer images are left than asked for.
     """
-    import numpy as np
-
     import bench
-    from bench.datasets.types import select
+    from bench.datasets.types import interleaved, select
 
     data = bench.dataset(track.dataset, split="test")
     left = len(data) - track.images
@@ -44,14 +42,9 @@ def drawn(track: Track, count: int, seed: int) -> Dataset:
             f"{track.dataset} has {max(0, left)} test images that its tracks do not show, and "
             f"{count} were asked for; ask for fewer, or give images of your own (--images-file)"
         )
-    order = track.images + np.random.default_rng(seed).permutation(left)
-    turn: dict[int, int] = {}
-    ranked = []
-    for place, row in enumerate(order.tolist()):
-        label = int(data.labels[row])
-        ranked.append((turn.get(label, 0), place, row))
-        turn[label] = turn.get(label, 0) + 1
-    chosen = [row for _, _, row in sorted(ranked)[:count]]
+    rest = range(track.images, len(data))
+    order = interleaved([f"{seed}:{data.ids[row]}" for row in rest], data.labels[track.images :])
+    chosen = [track.images + place for place in order[:count]]
     found = select(
         chosen,
         name=data.name,

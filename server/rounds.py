@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -186,16 +186,19 @@ def digest_of(row: Round, entries: Iterable[RoundEntry]) -> str:
 
 def match_states(session: Session, round_id: str) -> Counter[str]:
     """How many matches of a round are in which state: that of the newest job of each."""
-    query = (
-        select(Job.match_id, Job.state)
+    newest = (
+        select(Job.match_id, func.max(Job.repeat).label("repeat"))
         .join(Match, Match.id == Job.match_id)
         .where(Match.round_id == round_id)
-        .order_by(Job.repeat)
+        .group_by(Job.match_id)
+        .subquery()
     )
-    newest: dict[str | None, str] = {}
-    for match_id, state in session.execute(query):
-        newest[match_id] = state
-    return Counter(newest.values())
+    counted = (
+        select(Job.state, func.count().label("number"))
+        .join(newest, (newest.c.match_id == Job.match_id) & (newest.c.repeat == Job.repeat))
+        .group_by(Job.state)
+    )
+    return Counter({row.state: row.number for row in session.execute(counted)})
 
 
 def _frozen_rule(track: Track) -> Scoring:

@@ -81,8 +81,7 @@ def freeze(
             best=request.best,
         )
         view = queries.round_of(session, row.id, actor)
-    if state.worker is not None:
-        state.worker.wake()
+    state.wake()
     response.headers["Location"] = f"/api/v1/rounds/{view.id}"
     return view
 

@@ -33,6 +33,11 @@ class State:
     provider: Provider | None = None
     worker: Worker | None = None
 
+    def wake(self) -> None:
+        """Have this server's workers look for jobs at once, not at their next turn."""
+        if self.worker is not None:
+            self.worker.wake()
+
 
 def get_state(request: Request) -> State:
     """The application's state."""

@@ -32,7 +32,7 @@ def submit(
     require(actor, "submission.create")
     source = _source_of(state, request.upload, actor)
     submission_id = lifecycle.enter(state.database, actor, request, source, idempotency_key)
-    _wake(state)
+    state.wake()
     response.headers["Location"] = f"/api/v1/submissions/{submission_id}"
     with state.database.read() as session:
         return queries.submission(session, submission_id, actor)
@@ -111,14 +111,9 @@ def _own(row: Submission | None, actor: Actor, action: Action) -> Submission:
 
 
 def _after(state: State, submission_id: str, actor: Actor) -> SubmissionView:
-    _wake(state)
+    state.wake()
     with state.database.read() as session:
         return queries.submission(session, submission_id, actor)
-
-
-def _wake(state: State) -> None:
-    if state.worker is not None:
-        state.worker.wake()
 
 
 def _source_of(state: State, upload_id: str, actor: Actor) -> Source:

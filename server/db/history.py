@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from .. import rules, scoring
@@ -12,6 +13,9 @@ from .. import schemas as views
 from ..errors import BadRequest
 from .tables import BoardHistory, Submission
 from .views import PUBLIC_STATES, entry_ref, when
+
+if TYPE_CHECKING:
+    from bench.tracks.types import Track
 
 
 def history(
@@ -31,13 +35,7 @@ def history(
         after: "<event>-<submission>", the last page's ``next``.
     """
     of = scoring.current(session, rules.track(track))
-    version = rules.board_version(of)
-    query = (
-        select(BoardHistory)
-        .where(BoardHistory.board == of.name, BoardHistory.rules_version == version)
-        .order_by(BoardHistory.event_id, BoardHistory.submission_id)
-    )
-    rows = list(session.scalars(query))
+    rows = list(session.scalars(_changes(of)))
     ranks = _ranks(rows, higher_is_better=of.higher_is_better)
     shown = [
         (row, rank)
@@ -77,15 +75,10 @@ def history(
 def progress(session: Session, track: str) -> list[tuple[float, float, str]]:
     """The best score of a board over time: (moment in seconds, score, submission) as it changed."""
     of = scoring.current(session, rules.track(track))
-    query = (
-        select(BoardHistory)
-        .where(BoardHistory.board == of.name, BoardHistory.rules_version == rules.board_version(of))
-        .order_by(BoardHistory.event_id, BoardHistory.submission_id)
-    )
     sign = -1.0 if of.higher_is_better else 1.0
     known: dict[str, float] = {}
     found: list[tuple[float, float, str]] = []
-    for row in session.scalars(query):
+    for row in session.scalars(_changes(of)):
         known.pop(row.submission_id, None)
         if row.score is not None:
             known[row.submission_id] = row.score
@@ -94,6 +87,16 @@ def progress(session: Session, track: str) -> list[tuple[float, float, str]]:
             if not found or found[-1][1] != known[leader]:
                 found.append((row.created_at, known[leader], leader))
     return found
+
+
+def _changes(track: Track) -> Select[BoardHistory]:
+    """All changes of a board's rows by its current rules, in their order."""
+    version = rules.board_version(track)
+    return (
+        select(BoardHistory)
+        .where(BoardHistory.board == track.name, BoardHistory.rules_version == version)
+        .order_by(BoardHistory.event_id, BoardHistory.submission_id)
+    )
 
 
 def scorings(session: Session, track: str) -> list[views.ScoringVersion]:
