@@ -11,6 +11,10 @@ import typer
 
 from bench.errors import UserError
 
+from .policy import COMMAND_LINE as ACTOR
+
+__all__ = ["ACTOR", "DataDir", "DatabaseUrl", "Place", "opened"]
+
 if TYPE_CHECKING:
     from .db.engine import Database
     from .settings import Settings
@@ -22,9 +26,6 @@ DataDir = Annotated[
 DatabaseUrl = Annotated[
     str | None, typer.Option("--database", help="Database URL; SQLite in --data-dir by default.")
 ]
-
-ACTOR = "command line"
-"""Who did it, in the audit log."""
 
 
 class Place(NamedTuple):

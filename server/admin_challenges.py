@@ -16,8 +16,8 @@ from .admin import ACTOR, DatabaseUrl, DataDir, opened
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from .accounts import Actor
     from .db.tables import Round
+    from .policy import Actor
     from .schemas import RescoreView, RoundView
 
 ChallengeName = Annotated[str, typer.Argument(help="A data set with tracks, such as mnist5k.")]
@@ -263,6 +263,6 @@ def _print_round(view: RoundView, as_json: bool) -> None:
 
 
 def _operator() -> Actor:
-    from .accounts import Actor
+    from .policy import Actor
 
     return Actor(account_id=None, name=ACTOR, role="operator", scope="operate")

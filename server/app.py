@@ -18,8 +18,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from . import challenges, errors, housekeeping, lifecycle, sandbox
+from .api import admin, auth, matches, submissions, system, tracks, uploads
 from .api import challenges as challenge_routes
-from .api import matches, submissions, system, tracks, uploads
 from .api.deps import State
 from .db import migrations
 from .db.engine import Database
@@ -72,6 +72,8 @@ def create_app(settings: Settings) -> FastAPI:
         challenge_routes.router,
         tracks.router,
         matches.router,
+        auth.router,
+        admin.router,
     ):
         app.include_router(router, prefix="/api/v1")
     app.include_router(system.router, prefix="/api/v1")

@@ -11,7 +11,7 @@ import typer
 from bench.cli import Json, app, print_json, print_table, run
 from bench.errors import UserError
 
-from . import admin_challenges
+from . import admin_accounts, admin_challenges
 from .admin import DatabaseUrl, DataDir, opened
 
 SERVER = "http://127.0.0.1:8000"
@@ -34,21 +34,6 @@ class SubmissionKind(StrEnum):
     model = "model"
     untargeted_attack = "untargeted-attack"
     targeted_attack = "targeted-attack"
-
-
-class RoleName(StrEnum):
-    """Roles of accounts."""
-
-    participant = "participant"
-    operator = "operator"
-
-
-class ScopeName(StrEnum):
-    """What a token may do, each including those before it."""
-
-    read = "read"
-    submit = "submit"
-    operate = "operate"
 
 
 @app.command()
@@ -171,6 +156,24 @@ def submit(
         raise typer.Exit(1)
 
 
+@app.command("token")
+def token_(
+    name: Annotated[str, typer.Argument(help="Your account.")],
+    server: ServerUrl = SERVER,
+    scope: Annotated[
+        admin_accounts.ScopeName, typer.Option(help="What the token may do.")
+    ] = admin_accounts.ScopeName.submit,
+    days: Annotated[float, typer.Option(help="How long it is good.")] = 90.0,
+    label: Annotated[str, typer.Option(help="What it is for, in your words.")] = "",
+) -> None:
+    """Make a token of your account, by its password. It is printed once and not kept."""
+    from .client import Client
+
+    password = typer.prompt("Password", hide_input=True, err=True)
+    with Client(server) as client:
+        typer.echo(client.new_token(name, password, scope.value, days, label))
+
+
 @app.command()
 def board(
     track: Annotated[str, typer.Argument(help="NAME of a track.")],
@@ -213,38 +216,8 @@ admin = typer.Typer(
     no_args_is_help=True, help="For operators: accounts, tokens, challenges, rounds, scores."
 )
 app.add_typer(admin, name="admin")
+admin.add_typer(admin_accounts.app)
 admin.add_typer(admin_challenges.app)
-
-
-@admin.command("create-user")
-def create_user(
-    name: Annotated[str, typer.Argument(help="1 to 40 letters, digits, dots, dashes, spaces.")],
-    role: Annotated[RoleName, typer.Option(help="What the account may do.")] = RoleName.participant,
-    data_dir: DataDir = None,
-    database: DatabaseUrl = None,
-) -> None:
-    """Create an account."""
-    from . import accounts
-
-    with opened(data_dir, database) as place, place.database.write() as session:
-        accounts.create_user(session, name, role.value)
-    typer.echo(f"created {name}; next: tiltyard admin create-token {name}")
-
-
-@admin.command("create-token")
-def create_token(
-    name: Annotated[str, typer.Argument(help="The account.")],
-    scope: Annotated[ScopeName, typer.Option(help="What the token may do.")] = ScopeName.submit,
-    days: Annotated[float, typer.Option(help="How long it is good; 0: for ever.")] = 90.0,
-    data_dir: DataDir = None,
-    database: DatabaseUrl = None,
-) -> None:
-    """Make a token. It is printed once and not kept."""
-    from . import accounts
-
-    with opened(data_dir, database) as place, place.database.write() as session:
-        text = accounts.create_token(session, name, scope.value, days or None)
-    typer.echo(text)
 
 
 @admin.command("reap")

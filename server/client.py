@@ -94,6 +94,11 @@ class Client:
         """A board as CSV."""
         return self._ask("GET", f"/api/v1/boards/{track}", {"Accept": "text/csv"}).text
 
+    def new_token(self, name: str, password: str, scope: str, days: float, label: str) -> str:
+        """The text of a new token of an account."""
+        body = {"name": name, "password": password, "scope": scope, "days": days, "label": label}
+        return str(self._json("POST", "/api/v1/auth/tokens", body=body)["text"])
+
     def submission(self, submission: str) -> Json:
         """One submission: state, reason, position in the queue, jobs."""
         return self._json("GET", f"/api/v1/submissions/{submission}")

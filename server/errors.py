@@ -11,6 +11,7 @@ ApiError
 ├── WrongMediaType     415  a body of another type
 ├── Locked             423  another request is writing to the same upload
 ├── QuotaSpent         429  the track's submissions of the day are used up
+├── TooMany            429  too many attempts in a short time
 ├── ChecksumMismatch   460  the bytes that arrived are not the bytes that were sent
 └── NotReady           503  the server is starting or has lost its database
 """
@@ -91,6 +92,10 @@ class QuotaSpent(ApiError):
     status, slug, title = 429, "quota-spent", "The day's submissions are used up"
 
 
+class TooMany(ApiError):
+    status, slug, title = 429, "too-many-requests", "Too many attempts"
+
+
 class ChecksumMismatch(ApiError):
     status, slug, title = 460, "checksum-mismatch", "The bytes differ from their checksum"
 
@@ -111,6 +116,7 @@ PROBLEMS: tuple[type[ApiError], ...] = (
     Invalid,
     Locked,
     QuotaSpent,
+    TooMany,
     ChecksumMismatch,
     NotReady,
 )

@@ -14,12 +14,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from . import challenges, jobs, quota, rules
-from .accounts import Actor, baseline_account
+from .accounts import baseline_account
 from .db.engine import Database, db_now
 from .db.ids import new_id
 from .db.tables import Job, Match, Round, Submission, Upload
 from .db.writes import append_event, insert_ignore
 from .errors import Conflict, Invalid, NotFound
+from .policy import Actor
 from .scheduling import PRIORITY, cancel_matches, enqueue_match, settle
 from .schemas import Source, SubmissionRequest, SubmissionState
 
@@ -130,16 +131,17 @@ def submit(
 ) -> Submission:
     """Enter an uploaded file: quota, submission and its validation job in one transaction.
 
-    With an idempotency key that this account used before, the submission made then is returned.
+    A member of a team enters it for the team.
+
+    With an idempotency key that this account, or its team, used before, the submission made then
+    is returned.
     Raises NotFound (track, upload), Invalid, Conflict (key reused) or QuotaSpent.
     """
-    assert actor.account_id is not None
+    assert actor.party is not None
     body_hash = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
     if idempotency_key is not None:
         earlier = session.scalars(
-            select(Submission).filter_by(
-                account_id=actor.account_id, idempotency_key=idempotency_key
-            )
+            select(Submission).filter_by(account_id=actor.party, idempotency_key=idempotency_key)
         ).one_or_none()
         if earlier is not None:
             if earlier.idempotency_hash != body_hash:
@@ -162,7 +164,8 @@ def submit(
     if upload.length > limit:
         raise Invalid(f"the upload has {upload.length} bytes; {track.name} takes {limit} at most")
     submission = Submission(
-        account_id=actor.account_id,
+        account_id=actor.party,
+        submitted_by=actor.account_id,
         name=request.name,
         track=track.name,
         kind=track.kind,

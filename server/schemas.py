@@ -7,7 +7,7 @@ attack's distance is ``None`` (JSON has no infinity); fractions lie in [0, 1].
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -514,6 +514,109 @@ class Page(View, Generic[T]):
 
     items: list[T]
     next: str | None
+
+
+class SignUpRequest(View):
+    """Body of POST /auth/sign-up."""
+
+    name: str = Field(min_length=1, max_length=40)
+    password: str = Field(max_length=1000, description="12 to 200 characters")
+    invitation: str | None = Field(None, max_length=200, description="its code")
+
+
+class TokenRequest(View):
+    """Body of POST /auth/tokens. Name and password, unless a token is sent."""
+
+    name: str | None = Field(None, max_length=40)
+    password: str | None = Field(None, max_length=1000)
+    scope: Literal["read", "submit", "operate"] = "submit"
+    days: float = Field(90.0, gt=0, le=3650, description="how long it is good")
+    label: str = Field("", max_length=80, description="what it is for, in your words")
+
+
+class PasswordRequest(View):
+    """Body of PUT /auth/password."""
+
+    old: str = Field(max_length=1000)
+    new: str = Field(max_length=1000, description="12 to 200 characters")
+
+
+class TeamRequest(View):
+    """Body of POST /teams."""
+
+    name: str = Field(min_length=1, max_length=40)
+
+
+class JoinRequest(View):
+    """Body of POST /teams:join."""
+
+    invitation: str = Field(max_length=200, description="the code that its captain gave you")
+
+
+class MemberView(View):
+    """A member of a team."""
+
+    id: str
+    name: str
+    captain: bool
+
+
+class TeamView(View):
+    """A team; on boards it stands like an account, by its name."""
+
+    id: str
+    name: str
+    members: list[MemberView]
+
+
+class AccountView(View):
+    """An account. ``scope``: what the token that asks may do."""
+
+    id: str
+    name: str
+    role: str
+    team: TeamView | None
+    organises: list[str]
+    scope: str | None
+    disabled: bool
+    created_at: datetime
+
+
+class TokenView(View):
+    """A token without its text; ``kind`` "session": of a browser that is signed in."""
+
+    id: str
+    label: str
+    kind: Literal["api", "session"]
+    scope: str
+    created_at: datetime
+    expires_at: datetime | None
+
+
+class NewTokenView(TokenView):
+    """A token that was just made. ``text`` is shown this once."""
+
+    text: str
+
+
+class InvitationView(View):
+    """An invitation that was just made. ``code`` is shown this once."""
+
+    code: str
+    team_id: str | None = Field(description="the team to join; null: to sign up")
+    expires_at: datetime
+
+
+class AuditView(View):
+    """What somebody did."""
+
+    id: int
+    kind: str
+    actor: str
+    track: str | None
+    submission_id: str | None
+    payload: dict[str, Any]
+    created_at: datetime
 
 
 class HealthView(View):

@@ -42,6 +42,12 @@ class Settings(BaseSettings):
     baselines: Literal["none", "quick", "all"] = Field(
         "quick", description="which zoo models and baseline attacks are entered at start"
     )
+    sign_up: Literal["closed", "invitation", "open"] = Field(
+        "invitation", description="who may make an account; closed: operators alone"
+    )
+    public_url: str | None = Field(
+        None, description="the address that people use, where a proxy stands before this server"
+    )
     lease_seconds: float = Field(60.0, gt=0, description="how long a job is one worker's")
     heartbeat_seconds: float = Field(15.0, gt=0, description="how often a worker says it lives")
     poll_seconds: float = Field(0.5, gt=0, description="how often idle loops look at the database")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
+from sqlalchemy.orm import Session
 
 from .. import challenges, rounds
 from ..db import queries
+from ..db.tables import Round
 from ..errors import NotFound
+from ..policy import Actor
 from ..schemas import BoardView, ChallengeView, RoundRequest, RoundView, TrackView
 from .deps import CurrentActor, CurrentState, ReadSession, require
 
@@ -35,8 +38,8 @@ def rules(challenge: str, track: str, session: ReadSession) -> TrackView:
 
 @router.post("/challenges/{challenge}:open", status_code=202)
 def open_(challenge: str, actor: CurrentActor, state: CurrentState) -> ChallengeView:
-    """Take entries for a challenge. Operators; again and again changes nothing."""
-    require(actor, "challenge.manage")
+    """Take entries for a challenge. Organisers; again and again changes nothing."""
+    require(actor, "challenge.manage", challenge=challenge)
     with state.database.write() as session:
         challenges.opened(session, challenge, actor.name)
         return queries.challenge(session, challenge)
@@ -44,8 +47,8 @@ def open_(challenge: str, actor: CurrentActor, state: CurrentState) -> Challenge
 
 @router.post("/challenges/{challenge}:close", status_code=202)
 def close(challenge: str, actor: CurrentActor, state: CurrentState) -> ChallengeView:
-    """Take no more entries for a challenge. Operators; again and again changes nothing."""
-    require(actor, "challenge.manage")
+    """Take no more entries for a challenge. Organisers; again and again changes nothing."""
+    require(actor, "challenge.manage", challenge=challenge)
     with state.database.write() as session:
         challenges.closed(session, challenge, actor.name)
         return queries.challenge(session, challenge)
@@ -65,11 +68,11 @@ def freeze(
     actor: CurrentActor,
     state: CurrentState,
 ) -> RoundView:
-    """Freeze a round and queue its matches, on images drawn in secret. Operators.
+    """Freeze a round and queue its matches, on images drawn in secret. Organisers.
 
     An organiser's own images are given on the server: `tiltyard admin freeze-round --images-file`.
     """
-    require(actor, "round.manage")
+    require(actor, "round.manage", challenge=challenge)
     with state.database.write() as session:
         row = rounds.freeze(
             session,
@@ -100,17 +103,22 @@ def board(round_id: str, track: str, session: ReadSession, actor: CurrentActor) 
 
 @router.post("/rounds/{round_id}:publish", status_code=202)
 def publish(round_id: str, actor: CurrentActor, state: CurrentState) -> RoundView:
-    """Show the boards of a round that is over to everybody, for good. Operators."""
-    require(actor, "round.manage")
+    """Show the boards of a round that is over to everybody, for good. Organisers."""
     with state.database.write() as session:
+        _require_manager(session, actor, round_id)
         rounds.publish(session, round_id, actor.name)
         return queries.round_of(session, round_id, actor)
 
 
 @router.post("/rounds/{round_id}:drop", status_code=202)
 def drop(round_id: str, actor: CurrentActor, state: CurrentState) -> RoundView:
-    """Give up a round that was not published. Operators."""
-    require(actor, "round.manage")
+    """Give up a round that was not published. Organisers."""
     with state.database.write() as session:
+        _require_manager(session, actor, round_id)
         rounds.drop(session, round_id, actor.name)
         return queries.round_of(session, round_id, actor)
+
+
+def _require_manager(session: Session, actor: Actor, round_id: str) -> None:
+    row = session.get(Round, round_id)
+    require(actor, "round.manage", challenge=row.challenge if row is not None else None)

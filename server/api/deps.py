@@ -6,16 +6,18 @@ def page(session: ReadSession, actor: CurrentActor) -> ...
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
-from ..accounts import ANONYMOUS, Action, Actor, authenticate, can
+from ..accounts import authenticate
 from ..db.engine import Database
 from ..errors import Forbidden, NotFound, Unauthorised
+from ..policy import ANONYMOUS, Action, Actor, can
 from ..settings import Settings
+from ..signing import Attempts
 from ..storage import Store
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class State:
     store: Store
     provider: Provider | None = None
     worker: Worker | None = None
+    attempts: Attempts = field(default_factory=Attempts)
 
     def wake(self) -> None:
         """Have this server's workers look for jobs at once, not at their next turn."""
@@ -62,8 +65,8 @@ def get_actor(request: Request) -> Actor:
         actor = authenticate(session, text.strip())
     if actor is None:
         raise Unauthorised(
-            "this token is unknown, expired or revoked; ask the operator for a new one "
-            "(`tiltyard admin create-token`)"
+            "this token is unknown, expired or revoked; make a new one (`tiltyard token`, or POST "
+            "/api/v1/auth/tokens), or ask the operator for one"
         )
     return actor
 
@@ -73,14 +76,18 @@ ReadSession = Annotated[Session, Depends(get_session)]
 CurrentActor = Annotated[Actor, Depends(get_actor)]
 
 
-def require(actor: Actor, action: Action, owner_id: str | None = None) -> None:
+def require(
+    actor: Actor, action: Action, owner_id: str | None = None, *, challenge: str | None = None
+) -> None:
     """Raise unless ``can``: 401 for nobody, 404 for what is another's, 403 for a weak token."""
-    if can(actor, action, owner_id):
+    if can(actor, action, owner_id, challenge=challenge):
         return
     if actor.account_id is None:
         raise Unauthorised(f"{action} needs a token: send 'Authorization: Bearer <token>'")
     if owner_id is not None and not actor.owns(owner_id):
         raise NotFound("nothing of yours has this id; look at GET /api/v1/submissions")
+    if owner_id is not None and owner_id == actor.team_id and not actor.captain:
+        raise Forbidden(f"{action} is for the captain of your team; ask them")
     raise Forbidden(
         f"a token of scope {actor.scope!r} and role {actor.role!r} may not do {action}; "
         "ask the operator for one that may"

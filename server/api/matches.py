@@ -10,10 +10,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from .. import rules
-from ..accounts import Actor, can
 from ..db import queries
 from ..db.tables import SampleResult, Submission
 from ..errors import NotFound
+from ..policy import Actor, can
 from ..schemas import EntryView, MatchRef, MatchView, Page, SampleView
 from .deps import CurrentActor, CurrentState, ReadSession
 

@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 
 from .. import lifecycle
-from ..accounts import Action, Actor
 from ..db import queries
 from ..db.tables import Submission, Upload
 from ..errors import Conflict, Invalid, NotFound
+from ..policy import Action, Actor
 from ..schemas import LogsView, Page, Source, SubmissionRequest, SubmissionView
 from .deps import CurrentActor, CurrentState, ReadSession, State, require
 

@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from .. import rescoring
 from ..db import queries
 from ..errors import BadRequest
+from ..rules import tracks as known_tracks
 from ..schemas import (
     BoardView,
     EventView,
@@ -92,12 +93,12 @@ def scorings(track: str, session: ReadSession) -> list[ScoringVersion]:
 def rescore(
     track: str, request: RescoreRequest, actor: CurrentActor, state: CurrentState
 ) -> RescoreView:
-    """Score a board by another rule, from its facts alone. Operators.
+    """Score a board by another rule, from its facts alone. Organisers.
 
     Without a digest: the difference, and nothing is changed. With the digest of that difference,
     and a note: it is published as a new version of the board.
     """
-    require(actor, "board.rescore")
+    require(actor, "board.rescore", challenge=_challenge_of(track))
     rule = request.rule.model_dump()
     if request.digest is None:
         with state.database.read() as session:
@@ -189,3 +190,8 @@ def _matches(header: str, tag: str) -> bool:
 def _safe(text: str) -> str:
     """A name that a spreadsheet will not take for a formula."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _challenge_of(track: str) -> str | None:
+    known = known_tracks().get(track)
+    return known.challenge if known is not None else None

@@ -21,7 +21,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from .. import rules
-from ..accounts import Actor
 from ..db.engine import db_now
 from ..db.tables import Upload
 from ..db.views import when
@@ -34,6 +33,7 @@ from ..errors import (
     TooLarge,
     WrongMediaType,
 )
+from ..policy import Actor
 from ..schemas import UploadView
 from .deps import CurrentActor, CurrentState, State, require
 

@@ -18,8 +18,8 @@ from bench.errors import TiltyardError
 
 from .. import challenges, frozen, jobs, rules, scoring
 from .. import schemas as views
-from ..accounts import ANONYMOUS, Actor
 from ..errors import NotFound
+from ..policy import ANONYMOUS, Actor
 from .history import history, progress, scorings
 from .rounds import (
     challenge,

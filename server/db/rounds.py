@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 from .. import challenges, frozen, rules
 from .. import rounds as frozen_rounds
 from .. import schemas as views
-from ..accounts import Actor, can
 from ..errors import NotFound
+from ..policy import Actor, can
 from .tables import Round, RoundEntry, Submission
 from .views import entry_ref, when
 
@@ -43,20 +43,20 @@ def challenge(session: Session, name: str) -> views.ChallengeView:
 
 
 def rounds(session: Session, challenge_name: str, actor: Actor) -> list[views.RoundView]:
-    """The rounds of a challenge, newest first; dropped ones are for operators."""
+    """The rounds of a challenge, newest first; dropped ones are for its organisers."""
     challenge(session, challenge_name)
     query = select(Round).filter_by(challenge=challenge_name).order_by(Round.id.desc())
     return [
         round_view(session, row, actor)
         for row in session.scalars(query)
-        if row.state != "dropped" or can(actor, "round.read")
+        if row.state != "dropped" or can(actor, "round.read", challenge=row.challenge)
     ]
 
 
 def round_view(session: Session, row: Round, actor: Actor) -> views.RoundView:
     """One round as this actor may see it."""
     states = frozen_rounds.match_states(session, row.id)
-    seen = row.state == "published" or can(actor, "round.read")
+    seen = row.state == "published" or can(actor, "round.read", challenge=row.challenge)
     query = (
         select(Submission)
         .join(RoundEntry, RoundEntry.submission_id == Submission.id)
@@ -84,19 +84,19 @@ def round_view(session: Session, row: Round, actor: Actor) -> views.RoundView:
 
 
 def round_of(session: Session, round_id: str, actor: Actor) -> views.RoundView:
-    """One round by id; NotFound for a dropped one, but for operators."""
+    """One round by id; NotFound for a dropped one, but for organisers."""
     row = frozen_rounds.get(session, round_id)
-    if row.state == "dropped" and not can(actor, "round.read"):
+    if row.state == "dropped" and not can(actor, "round.read", challenge=row.challenge):
         raise NotFound(f"there is no round {round_id!r}; look at GET /api/v1/challenges")
     return round_view(session, row, actor)
 
 
 def round_board(session: Session, round_id: str, track: str, actor: Actor) -> views.BoardView:
-    """The board of a track in a round; NotFound until it is published, but for operators."""
+    """The board of a track in a round; NotFound until it is published, but for organisers."""
     from .queries import board_of
 
     row = frozen_rounds.get(session, round_id)
-    if row.state != "published" and not can(actor, "round.read"):
+    if row.state != "published" and not can(actor, "round.read", challenge=row.challenge):
         raise NotFound(f"the boards of the round {row.name!r} are shown once it is published")
     found = {each.name: each for each in frozen.tracks_of(row)}
     if track not in found:
@@ -106,6 +106,7 @@ def round_board(session: Session, round_id: str, track: str, actor: Actor) -> vi
 
 def is_seen(session: Session, round_id: str | None, actor: Actor) -> bool:
     """Whether matches of this round may be seen; None is no round."""
-    if round_id is None or can(actor, "round.read"):
+    if round_id is None:
         return True
-    return session.scalar(select(Round.state).filter_by(id=round_id)) == "published"
+    row = session.get_one(Round, round_id)
+    return row.state == "published" or can(actor, "round.read", challenge=row.challenge)

@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 
 from .. import jobs
 from .. import schemas as views
-from ..accounts import ANONYMOUS, Actor
 from ..errors import NotFound
+from ..policy import ANONYMOUS, Actor
 from .engine import db_now
 from .tables import Attempt, Job, Match, Submission
 from .views import PUBLIC_STATES, attempt_view, entry_ref, job_view, when
@@ -23,10 +23,10 @@ def submission(session: Session, submission_id: str, actor: Actor) -> views.Subm
 def submissions(
     session: Session, actor: Actor, *, after: str | None = None, limit: int = 50
 ) -> views.Page[views.SubmissionView]:
-    """The actor's own submissions, newest first (operators: everybody's)."""
+    """The actor's own submissions and its team's, newest first (operators: everybody's)."""
     query = select(Submission).order_by(Submission.id.desc()).limit(limit + 1)
-    if not (actor.role == "operator" and actor.scope == "operate"):
-        query = query.where(Submission.account_id == actor.account_id)
+    if not actor.everybodys:
+        query = query.where(Submission.account_id.in_([actor.account_id, actor.party]))
     if after is not None:
         query = query.where(Submission.id < after)
     found = list(session.scalars(query))

@@ -68,22 +68,62 @@ class Base(DeclarativeBase):
 
 
 class Account(Base):
-    """Who acts. Role ``system`` owns the baselines and cannot sign in."""
+    """Who acts, or a team. ``system`` owns the baselines; neither it nor a team signs in.
+
+    ``password`` is an argon2 hash; None: no password opens it.
+    """
 
     __tablename__ = "account"
     __table_args__ = (
-        CheckConstraint("role IN ('participant', 'operator', 'system')", name="role"),
+        CheckConstraint("role IN ('participant', 'operator', 'system', 'team')", name="role"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(unique=True)
-    role: Mapped[Literal["participant", "operator", "system"]] = mapped_column(String)
+    role: Mapped[Literal["participant", "operator", "system", "team"]] = mapped_column(String)
+    password: Mapped[str | None]
     created_at: Mapped[float] = mapped_column(default=db_now())
     disabled_at: Mapped[float | None]
 
 
+class Membership(Base):
+    """An account in its team: it is in one at most, and what it enters then is the team's."""
+
+    __tablename__ = "membership"
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("account.id"), index=True)
+    captain: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class Organiser(Base):
+    """An account that organises a challenge."""
+
+    __tablename__ = "organiser"
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    challenge: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class Invitation(Base):
+    """To sign up, or to join a team; good once. Only its code's SHA-256 is kept."""
+
+    __tablename__ = "invitation"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    digest: Mapped[str] = mapped_column(unique=True)
+    team_id: Mapped[str | None] = mapped_column(ForeignKey("account.id"), index=True)
+    actor: Mapped[str]
+    created_at: Mapped[float] = mapped_column(default=db_now())
+    expires_at: Mapped[float]
+    used_by: Mapped[str | None] = mapped_column(ForeignKey("account.id"))
+    used_at: Mapped[float | None]
+
+
 class Token(Base):
-    """A bearer token; only its SHA-256 is kept."""
+    """A bearer token, or the session of a browser; only its SHA-256 is kept."""
 
     __tablename__ = "token"
 
@@ -91,6 +131,8 @@ class Token(Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id"), index=True)
     digest: Mapped[str] = mapped_column(unique=True)
     scope: Mapped[Literal["read", "submit", "operate"]] = mapped_column(String)
+    label: Mapped[str] = mapped_column(default="")
+    kind: Mapped[Literal["api", "session"]] = mapped_column(String, default="api")
     created_at: Mapped[float] = mapped_column(default=db_now())
     expires_at: Mapped[float | None]
     revoked_at: Mapped[float | None]
@@ -138,11 +180,14 @@ class Submission(Base):
     reason: Mapped[str | None]
     idempotency_key: Mapped[str | None]
     idempotency_hash: Mapped[str | None]
+    submitted_by: Mapped[str | None] = mapped_column(ForeignKey("account.id"))
     created_at: Mapped[float] = mapped_column(default=db_now())
     updated_at: Mapped[float] = mapped_column(default=db_now(), onupdate=db_now())
     accepted_at: Mapped[float | None]
 
-    account: Mapped[Account] = relationship(lazy="joined", innerjoin=True)
+    account: Mapped[Account] = relationship(
+        lazy="joined", innerjoin=True, foreign_keys=[account_id]
+    )
 
 
 class Match(Base):

@@ -12,11 +12,11 @@ from bench.errors import TiltyardError
 from bench.reports import images
 from bench.reports.components import Sample
 
-from ..accounts import ANONYMOUS
 from ..api.deps import CurrentActor, CurrentState, ReadSession
 from ..db import queries
 from ..db.views import HIDDEN_NAME
 from ..errors import NotFound
+from ..policy import ANONYMOUS
 from ..schemas import MatchRef, SubmissionState
 from . import show
 from .render import STATIC, page

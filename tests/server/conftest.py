@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import socket
 import tarfile
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from sqlalchemy import select, update
 
 from bench.tracks.types import Baseline, Track
@@ -66,6 +71,30 @@ def tracks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Track]:
     }
     monkeypatch.setattr(rules, "tracks", lambda: small)
     return small
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[FastAPI], str]]:
+    """Put an application behind a real socket; gives its address."""
+    running: list[tuple[uvicorn.Server, threading.Thread, socket.socket]] = []
+
+    def start(app: FastAPI) -> str:
+        config = uvicorn.Config(app, log_level="critical", ws="none", timeout_graceful_shutdown=1)
+        server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        running.append((server, thread, listening))
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+    yield start
+    for server, thread, listening in running:
+        server.should_exit = True
+        thread.join(timeout=60)
+        listening.close()
+        assert not thread.is_alive()
 
 
 class World:

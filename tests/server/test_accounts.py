@@ -1,17 +1,15 @@
-"""server/accounts.py: tokens that are not kept, and who may do what."""
+"""server/accounts.py: names that are free, and tokens that are not kept."""
 
 from __future__ import annotations
-
-from typing import get_args
 
 import pytest
 from sqlalchemy import select, update
 
 from bench.errors import UserError
 from server import accounts
-from server.accounts import ANONYMOUS, Action, Actor, can
 from server.db.engine import Database
 from server.db.tables import Account, Token
+from server.policy import Actor
 
 
 @pytest.fixture
@@ -61,7 +59,9 @@ def test_a_disabled_account_has_no_tokens(database: Database, token: str) -> Non
     assert actor_of(database, token) is None
 
 
-@pytest.mark.parametrize("name", ["", " ada", "a" * 41, "ada\n", "<b>", "baseline"])
+@pytest.mark.parametrize(
+    "name", ["", " ada", "a" * 41, "ada\n", "<b>", "baseline", "command line", "anonymous"]
+)
 def test_a_bad_or_reserved_name_is_refused(sqlite: Database, name: str) -> None:
     with sqlite.write() as session, pytest.raises(UserError, match="account"):
         accounts.create_user(session, name)
@@ -89,40 +89,3 @@ def test_mistakes_name_what_is_known(sqlite: Database) -> None:
             accounts.create_token(session, "bob", expires_days=0)
         with pytest.raises(UserError, match="gets no tokens"):
             accounts.create_token(session, accounts.baseline_account(session))
-
-
-OWNER = Actor("1", "ada", "participant", "submit")
-READER = Actor("1", "ada", "participant", "read")
-OTHER = Actor("2", "bob", "participant", "submit")
-OPERATOR = Actor("3", "root", "operator", "operate")
-MODEST = Actor("3", "root", "operator", "submit")
-WHO = {
-    "anonymous": ANONYMOUS,
-    "owner": OWNER,
-    "reader": READER,
-    "other": OTHER,
-    "operator": OPERATOR,
-    "modest": MODEST,
-}
-MATRIX: dict[Action, set[str]] = {
-    "public.read": set(WHO),
-    "upload.create": {"owner", "other", "operator", "modest"},
-    "upload.read": {"owner", "operator"},
-    "upload.write": {"owner"},
-    "submission.create": {"owner", "other", "operator", "modest"},
-    "submission.list": set(WHO) - {"anonymous"},
-    "submission.read": {"owner", "reader", "operator"},
-    "submission.cancel": {"owner", "operator"},
-    "submission.withdraw": {"owner", "operator"},
-    "submission.rerun": {"owner", "operator"},
-    "submission.logs": {"owner", "reader", "operator"},
-    "challenge.manage": {"operator"},
-    "board.rescore": {"operator"},
-    "round.read": {"operator"},
-    "round.manage": {"operator"},
-}
-
-
-@pytest.mark.parametrize("action", get_args(Action))
-def test_only_these_may_do_this_to_something_of_adas(action: Action) -> None:
-    assert {name for name, actor in WHO.items() if can(actor, action, "1")} == MATRIX[action]

@@ -13,10 +13,10 @@ from sqlalchemy import select
 
 from bench.tracks.types import Track
 from server import boards, lifecycle, rules, standings
-from server.accounts import ANONYMOUS, Actor
 from server.boards import Entry, Fact, Played
 from server.db import queries
 from server.db.tables import BoardRow, Event, Job, Match, Submission
+from server.policy import ANONYMOUS, Actor
 
 WORST = 20.0
 _by_kind = {track.kind: track for track in rules.of_challenge("mnist5k")}

@@ -9,12 +9,12 @@ from sqlalchemy import select
 
 from bench.errors import UserError
 from server import challenges, lifecycle, rules
-from server.accounts import ANONYMOUS, Actor
 from server.db import queries
 from server.db.engine import Database
 from server.db.tables import Event, Job, Match, SampleResult, Submission, Upload
 from server.db.writes import insert_ignore
 from server.errors import Conflict, NotFound, QuotaSpent
+from server.policy import ANONYMOUS, Actor
 from server.schemas import SubmissionRequest
 
 

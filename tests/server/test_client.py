@@ -9,14 +9,14 @@ import random
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
+from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -52,7 +52,8 @@ def ground(
     tracks: dict[str, Track],
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Ground]:
+    serve: Callable[[FastAPI], str],
+) -> Ground:
     monkeypatch.setattr(client, "PAUSES", (0.01, 0.05))
     monkeypatch.setattr(client, "POLLS", (0.02, 0.05))
     works = getattr(request, "param", False)
@@ -67,17 +68,7 @@ def ground(
         )
     )
     app.router.routes.insert(0, Route("/api/v1/boards/crash", _crash))
-    config = uvicorn.Config(app, log_level="critical", ws="none", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    listening = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    yield Ground(tmp_path, sqlite, listening.getsockname()[1])
-    server.should_exit = True
-    thread.join()
-    listening.close()
+    return Ground(tmp_path, sqlite, int(serve(app).rpartition(":")[2]))
 
 
 working = pytest.mark.parametrize("ground", [True], indirect=True)

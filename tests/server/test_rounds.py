@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-import uvicorn
+from fastapi import FastAPI
 from sqlalchemy import select, update
 
 import bench
@@ -30,7 +28,6 @@ from server import (
     rules,
     settings,
 )
-from server.accounts import ANONYMOUS, Actor
 from server.api.deps import State
 from server.app import create_app
 from server.db import queries
@@ -45,6 +42,7 @@ from server.db.tables import (
     Submission,
 )
 from server.errors import Conflict, Invalid, NotFound
+from server.policy import ANONYMOUS, Actor
 from server.storage import Store
 
 OPERATOR = Actor(None, "root", "operator", "operate")
@@ -332,22 +330,13 @@ def test_the_images_of_a_round_are_no_leftover(anywhere: Any, store: Store) -> N
 
 
 @pytest.fixture
-def state(tmp_path: Path, tracks: dict[str, Track]) -> Iterator[State]:
+def state(tmp_path: Path, tracks: dict[str, Track], serve: Callable[[FastAPI], str]) -> State:
     """A real server with a worker, on four public images and two baselines."""
     chosen = settings.load(data_dir=tmp_path / "data", sandbox="process", poll_seconds=0.05)
     app = create_app(chosen)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none"))
-    listening = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    app.state.tiltyard.address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    try:
-        yield app.state.tiltyard
-    finally:
-        server.should_exit = True
-        thread.join(timeout=60)
-        listening.close()
-    assert not thread.is_alive()
+    app.state.tiltyard.address = serve(app)
+    state: State = app.state.tiltyard
+    return state
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from bench.plugins import load_attack, load_model
 from bench.tracks.types import Track
 from server import challenges, housekeeping, jobs, lifecycle, plays, rules
 from server import settings as server_settings
-from server.accounts import Actor
 from server.db.engine import Database
 from server.db.tables import (
     Attempt,
@@ -35,6 +34,7 @@ from server.db.tables import (
     Upload,
 )
 from server.plays import Player
+from server.policy import Actor
 from server.sandbox.process import ProcessProvider
 from server.schemas import SubmissionRequest
 from server.storage import Store

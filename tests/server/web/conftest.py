@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import socket
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import uvicorn
+from fastapi import FastAPI
 from sqlalchemy import select
 
 from bench.errors import UserError
@@ -191,21 +189,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 
 @pytest.fixture
-def server_url(world: World) -> Iterator[str]:
+def server_url(world: World, serve: Callable[[FastAPI], str]) -> str:
     """The real server on a port of its own, in a thread, over the world's database."""
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(world.settings), log_level="warning", timeout_graceful_shutdown=1)
-    )
-    listening = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(timeout=30)
-        listening.close()
-    assert not thread.is_alive()
+    return serve(create_app(world.settings))
 
 
 @pytest.fixture

@@ -1,0 +1,142 @@
+"""Signing up and signing in: passwords, sessions of browsers, and how often one may try."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Final, Literal
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from bench.errors import UserError
+
+from . import accounts, invitations, passwords
+from .db.engine import db_now
+from .db.tables import Account, Token
+from .db.writes import append_event
+from .errors import Conflict, Forbidden, Invalid, TooMany, Unauthorised
+from .policy import SCOPES, Actor, Scope
+
+SignUp = Literal["closed", "invitation", "open"]
+
+SESSION_DAYS: Final = 14.0
+"""How long a browser stays signed in."""
+TOKENS: Final = 50
+"""Most good tokens that an account may have."""
+
+
+class Attempts:
+    """How often a password may be tried, for each address and for each account's name."""
+
+    def __init__(self, a_minute: int = 10) -> None:
+        self._limit = RateLimitItemPerMinute(a_minute)
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def count(self, *keys: str) -> None:
+        """Count one attempt for each key; raises TooMany once one of them has had its share."""
+        for key in keys:
+            if not self._limiter.hit(self._limit, key):
+                again, _ = self._limiter.get_window_stats(self._limit, key)
+                wait = max(1, math.ceil(again - time.time()))
+                raise TooMany(
+                    f"{self._limit.amount} attempts a minute are allowed; try again in {wait} s",
+                    headers={"Retry-After": str(wait)},
+                )
+
+
+def sign_up(
+    session: Session, how: SignUp, name: str, password: str, invitation: str | None
+) -> Account:
+    """A new account with a password, if this server takes it.
+
+    An invitation to a team is good for that too: it is left for joining the team.
+
+    Raises:
+        Forbidden: no sign-up here, or not without an invitation.
+        Invalid: a bad or taken name, password or invitation.
+    """
+    if how == "closed":
+        raise Forbidden("accounts of this server are made by its operator alone; ask them for one")
+    if how == "invitation" and not invitation:
+        raise Forbidden("signing up here needs an invitation; ask the operator for one")
+    accounts.require_free_name(session, name)
+    account = Account(name=name, role="participant", password=passwords.hashed(password))
+    session.add(account)
+    session.flush()
+    if invitation:
+        used = invitations.redeem(session, invitation, account.id)
+        if used.team_id is not None:
+            raise Invalid("this invitation is to join a team; sign up with one to this server")
+    append_event(session, "account.created", actor=name, payload={"account": name})
+    return account
+
+
+def set_password(session: Session, account: Account, password: str, *, actor: str) -> None:
+    """Give an account another password, and end the sessions of its browsers."""
+    account.password = passwords.hashed(password)
+    session.execute(
+        update(Token)
+        .where(Token.account_id == account.id, Token.kind == "session", Token.revoked_at.is_(None))
+        .values(revoked_at=db_now())
+    )
+    session.flush()
+    append_event(session, "account.password", actor=actor, payload={"account": account.name})
+
+
+def checked(session: Session, name: str, password: str) -> Account:
+    """The account whose name and password these are; raises Unauthorised.
+
+    Takes as long, and says the same, whether there is such an account or not.
+    """
+    account = session.scalars(select(Account).filter_by(name=name)).one_or_none()
+    good, newer = passwords.verified(password, account.password if account is not None else None)
+    if account is None or not good or account.disabled_at is not None:
+        raise Unauthorised("there is no account with this name and password")
+    if newer is not None:
+        account.password = newer
+    return account
+
+
+def open_session(session: Session, account: Account) -> str:
+    """The text of a token for a browser, with all that the account may do."""
+    scope = full(session, account).scope
+    text = accounts.create_token(session, account, scope, SESSION_DAYS, web=True)
+    append_event(session, "account.signed-in", actor=account.name)
+    return text
+
+
+def full(session: Session, account: Account) -> Actor:
+    """An account that has just shown its password: with all that it may do."""
+    scope: Scope = "operate" if accounts.may_operate(session, account) else "submit"
+    return accounts.actor_of(session, account, scope, None)
+
+
+def new_token(
+    session: Session, account: Account, scope: str, days: float | None, label: str, actor: Actor
+) -> tuple[Token, str]:
+    """A token for programs, and its text. Raises Invalid, Forbidden or Conflict.
+
+    Args:
+        actor: who asks: a token makes none that may do more than itself.
+    """
+    if scope in SCOPES and SCOPES.index(scope) > SCOPES.index(actor.scope):
+        raise Forbidden(
+            f"a token of scope {actor.scope!r} can't make one of scope {scope!r}; sign in with "
+            "your name and password for that"
+        )
+    good = accounts.tokens(session, account.id)
+    if len(good) >= TOKENS:
+        raise Conflict(f"you have {len(good)} tokens; revoke one that you don't use any more")
+    try:
+        text = accounts.create_token(session, account, scope, days, label=label)
+    except UserError as error:
+        raise Invalid(str(error)) from error
+    row = session.get_one(Token, text.split("_", 2)[1])
+    append_event(
+        session, "token.created", actor=account.name, payload={"token": row.id, "scope": scope}
+    )
+    return row, text
