@@ -21,7 +21,7 @@ from .db.engine import db_now
 from .db.ids import new_id
 from .db.tables import Account, Membership, Organiser, Token
 from .db.writes import append_event
-from .errors import Invalid
+from .errors import answered
 from .policy import ANONYMOUS, COMMAND_LINE, SCOPES, Actor, Role, Scope
 
 BASELINE: Final = "baseline"
@@ -57,10 +57,8 @@ def require_name(session: Session, name: str) -> None:
 
 def require_free_name(session: Session, name: str) -> None:
     """As `require_name`, for the API: raises Invalid."""
-    try:
+    with answered():
         require_name(session, name)
-    except UserError as error:
-        raise Invalid(str(error)) from error
 
 
 def find_user(session: Session, name: str) -> Account:

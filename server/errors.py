@@ -18,7 +18,11 @@ ApiError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
+
+from bench.errors import UserError
 
 from .schemas import Problem
 
@@ -120,3 +124,12 @@ PROBLEMS: tuple[type[ApiError], ...] = (
     ChecksumMismatch,
     NotReady,
 )
+
+
+@contextmanager
+def answered(kind: type[ApiError] = Invalid) -> Iterator[None]:
+    """Answer a mistake that the command line shares with the API as this kind of problem."""
+    try:
+        yield
+    except UserError as error:
+        raise kind(str(error)) from error

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .db.ids import new_id
-from .errors import TooLarge
+from .errors import ApiError, BadRequest, TooLarge
 
 BODY_BYTES = 2**20
 """Most that a request may bring, but for chunks of an upload, which count their own bytes."""
@@ -45,6 +45,7 @@ class Guard:
             return
         number = new_id()
         scope["tiltyard.request_id"] = number
+        storable = "\0" not in scope["path"] and b"%00" not in scope["query_string"]
         started = False
 
         async def send_guarded(message: Message) -> None:
@@ -58,11 +59,15 @@ class Guard:
             await send(message)
 
         try:
-            await self._pass_on(scope, receive, send_guarded)
-        except Exception as error:
+            if storable:
+                await self._pass_on(scope, receive, send_guarded)
+            else:
+                error = BadRequest("the address holds a NUL character, which no name here does")
+                await _answer(error, scope, receive, send_guarded)
+        except Exception as crash:
             if started:
                 raise
-            answer = self.on_crash(Request(scope), error)
+            answer = self.on_crash(Request(scope), crash)
             await answer(scope, receive, send_guarded)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,19 +77,21 @@ class Guard:
         messages = await _read(receive)
         if messages is None:
             error = TooLarge(f"the request's body has more than {BODY_BYTES} bytes")
-            problem = error.problem(scope["path"], scope["tiltyard.request_id"])
-            answer = JSONResponse(
-                problem.model_dump(exclude_none=True),
-                error.status,
-                media_type="application/problem+json",
-            )
-            await answer(scope, receive, send)
+            await _answer(error, scope, receive, send)
             return
 
         async def receive_again() -> Message:
             return messages.pop(0) if messages else await receive()
 
         await self.app(scope, receive_again, send)
+
+
+async def _answer(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+    problem = error.problem(scope["path"], scope["tiltyard.request_id"])
+    answer = JSONResponse(
+        problem.model_dump(exclude_none=True), error.status, media_type="application/problem+json"
+    )
+    await answer(scope, receive, send)
 
 
 async def _read(receive: Receive) -> list[Message] | None:

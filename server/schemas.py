@@ -6,10 +6,11 @@ attack's distance is ``None`` (JSON has no infinity); fractions lie in [0, 1].
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Kind = Literal["model", "untargeted-attack", "targeted-attack"]
 Source = Literal["zoo", "image", "package"]
@@ -38,6 +39,38 @@ class View(BaseModel):
     """Base of everything that leaves the server; immutable, unknown fields refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Asked(View):
+    """Base of what clients send. Text that no database can hold is refused."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, data: Any) -> Any:
+        for text in _texts(data):
+            if "\0" in text or not _encodes(text):
+                raise ValueError(f"got the text {text[:40]!r}; wanted Unicode without NUL")
+        return data
+
+
+def _texts(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            yield from _texts(key)
+            yield from _texts(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _texts(value)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Interval(View):
@@ -234,15 +267,17 @@ class RoundView(View):
     published_at: datetime | None
 
 
-class RoundRequest(View):
+class RoundRequest(Asked):
     """Body of POST /challenges/{c}/rounds."""
 
     name: str = Field(min_length=1, max_length=80)
-    images: int | None = Field(None, ge=1, description="hidden images; 100 where it is left out")
-    best: int | None = Field(None, ge=1, description="participants of each track; all by default")
+    images: int | None = Field(
+        None, ge=1, le=1_000_000, description="hidden images; 100 where it is left out")
+    best: int | None = Field(
+        None, ge=1, le=1_000_000, description="participants of each track; all by default")
 
 
-class ScoringRequest(View):
+class ScoringRequest(Asked):
     """A rule of scores. What is left out is as in the track's own rule."""
 
     queries: int | None = Field(None, description="count only what was known after so many")
@@ -250,7 +285,7 @@ class ScoringRequest(View):
     exclude: list[str] = Field([], max_length=10_000, description="ids of images")
 
 
-class RescoreRequest(View):
+class RescoreRequest(Asked):
     """Body of POST /boards/{b}:rescore. Without a digest nothing is changed."""
 
     rule: ScoringRequest
@@ -494,7 +529,7 @@ class UploadView(View):
     expires_at: datetime
 
 
-class SubmissionRequest(View):
+class SubmissionRequest(Asked):
     """Body of POST /submissions."""
 
     track: str
@@ -516,7 +551,7 @@ class Page(View, Generic[T]):
     next: str | None
 
 
-class SignUpRequest(View):
+class SignUpRequest(Asked):
     """Body of POST /auth/sign-up."""
 
     name: str = Field(min_length=1, max_length=40)
@@ -524,7 +559,7 @@ class SignUpRequest(View):
     invitation: str | None = Field(None, max_length=200, description="its code")
 
 
-class TokenRequest(View):
+class TokenRequest(Asked):
     """Body of POST /auth/tokens. Name and password, unless a token is sent."""
 
     name: str | None = Field(None, max_length=40)
@@ -534,20 +569,20 @@ class TokenRequest(View):
     label: str = Field("", max_length=80, description="what it is for, in your words")
 
 
-class PasswordRequest(View):
+class PasswordRequest(Asked):
     """Body of PUT /auth/password."""
 
     old: str = Field(max_length=1000)
     new: str = Field(max_length=1000, description="12 to 200 characters")
 
 
-class TeamRequest(View):
+class TeamRequest(Asked):
     """Body of POST /teams."""
 
     name: str = Field(min_length=1, max_length=40)
 
 
-class JoinRequest(View):
+class JoinRequest(Asked):
     """Body of POST /teams:join."""
 
     invitation: str = Field(max_length=200, description="the code that its captain gave you")

@@ -12,13 +12,11 @@ from limits.strategies import MovingWindowRateLimiter
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from bench.errors import UserError
-
 from . import accounts, invitations, passwords
 from .db.engine import db_now
 from .db.tables import Account, Token
 from .db.writes import append_event
-from .errors import Conflict, Forbidden, Invalid, TooMany, Unauthorised
+from .errors import Conflict, Forbidden, Invalid, TooMany, Unauthorised, answered
 from .policy import SCOPES, Actor, Scope
 
 SignUp = Literal["closed", "invitation", "open"]
@@ -131,10 +129,8 @@ def new_token(
     good = accounts.tokens(session, account.id)
     if len(good) >= TOKENS:
         raise Conflict(f"you have {len(good)} tokens; revoke one that you don't use any more")
-    try:
+    with answered():
         text = accounts.create_token(session, account, scope, days, label=label)
-    except UserError as error:
-        raise Invalid(str(error)) from error
     row = session.get_one(Token, text.split("_", 2)[1])
     append_event(
         session, "token.created", actor=account.name, payload={"token": row.id, "scope": scope}

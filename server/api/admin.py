@@ -6,12 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from bench.errors import UserError
-
 from .. import accounts, invitations, rules, schemas
 from ..db import people
-from ..errors import NotFound
-from .deps import CurrentActor, CurrentState, ReadSession, require
+from ..errors import NotFound, answered
+from .deps import MOST, CurrentActor, CurrentState, ReadSession, require
 
 router = APIRouter(tags=["administration"])
 
@@ -73,7 +71,7 @@ def remove_organiser(
 def audit(
     session: ReadSession,
     actor: CurrentActor,
-    before: Annotated[int | None, Query(ge=1, description="older than this event")] = None,
+    before: Annotated[int | None, Query(ge=1, le=MOST, description="older than this event")] = None,
     by: Annotated[str | None, Query(description="of this actor alone")] = None,
     kind: Annotated[str | None, Query(description="of this kind alone")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
@@ -88,10 +86,8 @@ def _change(
 ) -> schemas.AccountView:
     require(actor, "accounts.manage")
     with state.database.write() as session:
-        try:
+        with answered(NotFound):
             account = how(session, name, actor.name)
-        except UserError as error:
-            raise NotFound(str(error)) from error
         return people.account(session, account)
 
 
@@ -100,9 +96,6 @@ def _organise(
 ) -> Response:
     require(actor, "accounts.manage")
     rules.of_challenge(challenge)
-    with state.database.write() as session:
-        try:
-            accounts.set_organiser(session, name, challenge, actor.name, organises=organises)
-        except UserError as error:
-            raise NotFound(str(error)) from error
+    with state.database.write() as session, answered(NotFound):
+        accounts.set_organiser(session, name, challenge, actor.name, organises=organises)
     return Response(status_code=204)

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from .. import challenges, rounds
 from ..db import queries
 from ..db.tables import Round
-from ..errors import NotFound
+from ..errors import NotFound, answered
 from ..policy import Actor
 from ..schemas import BoardView, ChallengeView, RoundRequest, RoundView, TrackView
 from .deps import CurrentActor, CurrentState, ReadSession, require
@@ -73,7 +73,7 @@ def freeze(
     An organiser's own images are given on the server: `tiltyard admin freeze-round --images-file`.
     """
     require(actor, "round.manage", challenge=challenge)
-    with state.database.write() as session:
+    with state.database.write() as session, answered():
         row = rounds.freeze(
             session,
             state.store,

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ..sandbox.types import Provider
     from ..worker import Worker
 
+MOST = 2**62
+"""The largest number of a request that every database can hold."""
+
 
 @dataclass
 class State:

@@ -27,7 +27,7 @@ from ..schemas import (
     ScoringVersion,
     TrackView,
 )
-from .deps import CurrentActor, CurrentState, ReadSession, State, require
+from .deps import MOST, CurrentActor, CurrentState, ReadSession, State, require
 
 router = APIRouter(tags=["boards"])
 
@@ -116,12 +116,14 @@ async def events(
     track: str,
     state: CurrentState,
     last_event_id: Annotated[str | None, Header()] = None,
-    after: Annotated[int | None, Query(ge=0, description="start behind this event")] = None,
+    after: Annotated[
+        int | None, Query(ge=0, le=MOST, description="start behind this event")
+    ] = None,
 ) -> EventSourceResponse:
     """Server-sent events of a board, from ``Last-Event-ID`` (or ``after``, or now) on."""
     if last_event_id is not None and not last_event_id.isdecimal():
         raise BadRequest(f"Last-Event-ID must be a number, got {last_event_id[:40]!r}")
-    start = int(last_event_id) if last_event_id is not None else after
+    start = min(int(last_event_id), MOST) if last_event_id is not None else after
     if start is None:
         start = (await run_in_threadpool(_board, state, track)).last_event_id
     else:
