@@ -128,9 +128,10 @@ def _stop(state: State, instance: Instance) -> None:
 
 
 def _include_pages(app: FastAPI) -> None:
-    from .web.pages import router
+    from .web import pages, people
 
-    app.include_router(router)
+    app.include_router(pages.router)
+    app.include_router(people.router)
 
 
 def _answer(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:

@@ -272,9 +272,11 @@ class RoundRequest(Asked):
 
     name: str = Field(min_length=1, max_length=80)
     images: int | None = Field(
-        None, ge=1, le=1_000_000, description="hidden images; 100 where it is left out")
+        None, ge=1, le=1_000_000, description="hidden images; 100 where it is left out"
+    )
     best: int | None = Field(
-        None, ge=1, le=1_000_000, description="participants of each track; all by default")
+        None, ge=1, le=1_000_000, description="participants of each track; all by default"
+    )
 
 
 class ScoringRequest(Asked):

@@ -12,13 +12,14 @@ from bench.errors import TiltyardError
 from bench.reports import images
 from bench.reports.components import Sample
 
-from ..api.deps import CurrentActor, CurrentState, ReadSession
+from ..api.deps import CurrentState, ReadSession
 from ..db import queries
 from ..db.views import HIDDEN_NAME
 from ..errors import NotFound
 from ..policy import ANONYMOUS
 from ..schemas import MatchRef, SubmissionState
 from . import show
+from .people import Visitor
 from .render import STATIC, page
 
 router = APIRouter(include_in_schema=False)
@@ -84,7 +85,7 @@ def history(
 
 @router.get("/rounds/{round_id}")
 def one_round(
-    request: Request, round_id: str, session: ReadSession, actor: CurrentActor
+    request: Request, round_id: str, session: ReadSession, actor: Visitor
 ) -> HTMLResponse:
     """A round: what was frozen, and how far it is."""
     view = queries.round_of(session, round_id, actor)
@@ -93,7 +94,7 @@ def one_round(
 
 @router.get("/rounds/{round_id}/boards/{track}")
 def round_board(
-    request: Request, round_id: str, track: str, session: ReadSession, actor: CurrentActor
+    request: Request, round_id: str, track: str, session: ReadSession, actor: Visitor
 ) -> HTMLResponse:
     """A board of a published round."""
     view = queries.round_board(session, round_id, track, actor)
@@ -114,7 +115,7 @@ def match(
     match_id: str,
     session: ReadSession,
     state: CurrentState,
-    actor: CurrentActor,
+    actor: Visitor,
     gallery: Annotated[Literal["some", "all"], Query()] = "some",
 ) -> HTMLResponse:
     """One match: facts, curves, pictures, samples."""
@@ -147,7 +148,7 @@ def image(
     kind: Literal["original", "perturbation", "adversarial"],
     session: ReadSession,
     state: CurrentState,
-    actor: CurrentActor,
+    actor: Visitor,
 ) -> Response:
     """A picture of a sample. Facts never change, so neither does what this address answers."""
     view = queries.match(session, match_id, actor)
@@ -168,7 +169,7 @@ def image(
 
 @router.get("/entries/{submission_id}")
 def entry(
-    request: Request, submission_id: str, session: ReadSession, actor: CurrentActor
+    request: Request, submission_id: str, session: ReadSession, actor: Visitor
 ) -> HTMLResponse:
     """One entry: where it comes from, how it stands, whom it has met."""
     view = queries.entry(session, submission_id, actor)

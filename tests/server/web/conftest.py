@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from sqlalchemy import select
 
 from bench.errors import UserError
@@ -200,3 +201,30 @@ def client(server_url: str) -> Iterator[httpx.Client]:
     headers = {"accept": "text/html"}
     with httpx.Client(base_url=server_url, headers=headers, timeout=60) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server_url: str) -> Iterator[Page]:
+    """A page whose console must stay silent."""
+    context = browser.new_context(base_url=server_url, viewport={"width": 1280, "height": 900})
+    made = context.new_page()
+    made.set_default_timeout(30_000)
+    said: list[str] = []
+
+    def listen(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            said.append(message.text)
+
+    made.on("console", listen)
+    made.on("pageerror", lambda error: said.append(str(error)))
+    yield made
+    context.close()
+    assert said == []

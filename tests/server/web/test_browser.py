@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 if TYPE_CHECKING:
     from .conftest import World
 
 MODEL_TRACK = "mnist5k-robust-model"
 BOARD = f"/boards/{MODEL_TRACK}"
-
-
-@pytest.fixture(scope="module")
-def browser(chromium_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def page(browser: Browser, server_url: str) -> Iterator[Page]:
-    """A page whose console must stay silent."""
-    context = browser.new_context(base_url=server_url, viewport={"width": 1280, "height": 900})
-    made = context.new_page()
-    made.set_default_timeout(30_000)
-    said: list[str] = []
-
-    def listen(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            said.append(message.text)
-
-    made.on("console", listen)
-    made.on("pageerror", lambda error: said.append(str(error)))
-    yield made
-    context.close()
-    assert said == []
 
 
 def names(page: Page) -> list[str]:

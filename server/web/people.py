@@ -1,0 +1,386 @@
+"""Pages of people: sign-in, sign-up, the account with its entries, team and tokens, the audit log.
+
+A browser holds a session token in a cookie that no script reads. Every form carries a word that
+only pages of that session know, and is taken from our own origin alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Form, Request
+from fastapi.responses import RedirectResponse, Response
+from sqlalchemy.orm import Session
+
+from .. import accounts, invitations, lifecycle, signing, teams
+from ..api.deps import CurrentState, State, get_state, require
+from ..db import people, queries
+from ..db.tables import Account, Submission, Token
+from ..errors import ApiError, Forbidden, NotFound, TooMany
+from ..policy import ANONYMOUS, Action, Actor, can
+from .render import page
+
+router = APIRouter(include_in_schema=False)
+
+COOKIE: Final = "tiltyard"
+LATEST: Final = 50
+"""Entries that an account's page shows."""
+
+Text = Annotated[str, Form(max_length=1000)]
+Word = Annotated[str, Form(alias="csrf", max_length=100)]
+
+
+def get_visitor(request: Request) -> Actor:
+    """Who is signed in with this browser; nobody without a good cookie."""
+    text = request.cookies.get(COOKIE)
+    if not text:
+        return ANONYMOUS
+    with get_state(request).database.read() as session:
+        return accounts.authenticate(session, text) or ANONYMOUS
+
+
+Visitor = Annotated[Actor, Depends(get_visitor)]
+
+
+@router.get("/sign-in")
+def sign_in_form(request: Request, visitor: Visitor) -> Response:
+    """Name and password."""
+    return _home() if visitor.account_id else _sign(request, up=False)
+
+
+@router.post("/sign-in")
+def sign_in(request: Request, state: CurrentState, name: Text, password: Text) -> Response:
+    """Sign in; what is wrong is said above the form."""
+    try:
+        _require_own_origin(request, state)
+        state.attempts.count(f"address:{_host(request)}", f"name:{name}")
+        with state.database.write() as session:
+            text = signing.open_session(session, signing.checked(session, name, password))
+    except ApiError as error:
+        return _sign(request, up=False, name=name, error=error)
+    return _signed_in(request, state, text)
+
+
+@router.get("/sign-up")
+def sign_up_form(request: Request, state: CurrentState, visitor: Visitor) -> Response:
+    """A new account, where this server takes them."""
+    return _home() if visitor.account_id else _sign(request, up=True, how=state.settings.sign_up)
+
+
+@router.post("/sign-up")
+def sign_up(
+    request: Request,
+    state: CurrentState,
+    name: Text,
+    password: Text,
+    invitation: Text = "",
+) -> Response:
+    """A new account, signed in at once."""
+    try:
+        _require_own_origin(request, state)
+        state.attempts.count(f"address:{_host(request)}")
+        with state.database.write() as session:
+            account = signing.sign_up(
+                session, state.settings.sign_up, name, password, invitation.strip() or None
+            )
+            text = signing.open_session(session, account)
+    except ApiError as error:
+        return _sign(request, up=True, how=state.settings.sign_up, name=name, error=error)
+    return _signed_in(request, state, text)
+
+
+@router.get("/account")
+def account(request: Request, state: CurrentState, visitor: Visitor) -> Response:
+    """The account: its entries, team and tokens."""
+    return _account(request, state, visitor)
+
+
+@router.post("/account/sign-out")
+def sign_out(request: Request, state: CurrentState, visitor: Visitor, word: Word = "") -> Response:
+    """End this browser's session."""
+
+    def end(session: Session) -> None:
+        accounts.revoke(session, session.get_one(Token, visitor.token_id), visitor.name)
+
+    answer = _do(request, state, visitor, word, end)
+    answer.delete_cookie(COOKIE)
+    return answer
+
+
+@router.post("/account/password")
+def password(
+    request: Request, state: CurrentState, visitor: Visitor, old: Text, new: Text, word: Word = ""
+) -> Response:
+    """Another password; every browser is signed out, this one too."""
+
+    def change(session: Session) -> None:
+        state.attempts.count(f"address:{_host(request)}", f"name:{visitor.name}")
+        row = signing.checked(session, visitor.name, old)
+        signing.set_password(session, row, new, actor=visitor.name)
+
+    return _do(request, state, visitor, word, change, "account.write")
+
+
+@router.post("/account/tokens")
+def new_token(
+    request: Request,
+    state: CurrentState,
+    visitor: Visitor,
+    scope: Text,
+    days: Annotated[float, Form(gt=0, le=3650)] = 90.0,
+    label: Text = "",
+    word: Word = "",
+) -> Response:
+    """A token for programs; its text is shown this once."""
+
+    def make(session: Session) -> str:
+        row = session.get_one(Account, visitor.account_id)
+        return signing.new_token(session, row, scope, days, label, visitor)[1]
+
+    return _do(request, state, visitor, word, make, "token.create")
+
+
+@router.post("/account/tokens/{token_id}/revoke")
+def revoke(
+    request: Request, state: CurrentState, visitor: Visitor, token_id: str, word: Word = ""
+) -> Response:
+    """Have a token be good no more."""
+
+    def end(session: Session) -> None:
+        row = session.get(Token, token_id)
+        require(visitor, "account.write", row.account_id if row is not None else "")
+        if row is not None:
+            accounts.revoke(session, row, visitor.name)
+
+    return _do(request, state, visitor, word, end)
+
+
+@router.post("/account/team")
+def new_team(
+    request: Request, state: CurrentState, visitor: Visitor, name: Text, word: Word = ""
+) -> Response:
+    """A team with this account as its captain."""
+
+    def make(session: Session) -> None:
+        teams.create(session, visitor, name)
+
+    return _do(request, state, visitor, word, make, "team.create")
+
+
+@router.post("/account/team/join")
+def join(
+    request: Request, state: CurrentState, visitor: Visitor, invitation: Text, word: Word = ""
+) -> Response:
+    """Into the team that the code names."""
+
+    def enter(session: Session) -> None:
+        teams.join(session, visitor, invitation.strip())
+
+    return _do(request, state, visitor, word, enter, "team.create")
+
+
+@router.post("/account/team/invite")
+def invite(request: Request, state: CurrentState, visitor: Visitor, word: Word = "") -> Response:
+    """A code to join the captain's team; it is shown this once."""
+
+    def make(session: Session) -> str:
+        require(visitor, "team.manage", visitor.team_id or "")
+        return invitations.create(session, visitor.name, team_id=visitor.team_id)[1]
+
+    return _do(request, state, visitor, word, make)
+
+
+@router.post("/account/team/{account_id}/{what}")
+def member(
+    request: Request,
+    state: CurrentState,
+    visitor: Visitor,
+    account_id: str,
+    what: str,
+    word: Word = "",
+) -> Response:
+    """Take a member out of the team (or leave it), or make it the captain."""
+    team_id = visitor.team_id or ""
+
+    def change(session: Session) -> None:
+        own = account_id == visitor.account_id
+        if what == "remove":
+            require(visitor, "team.leave" if own else "team.manage", team_id)
+            teams.remove(session, visitor, team_id, account_id)
+        elif what == "captain":
+            require(visitor, "team.manage", team_id)
+            teams.make_captain(session, visitor, team_id, account_id)
+        else:
+            raise NotFound(f"there is no {what!r} to do with a member")
+
+    return _do(request, state, visitor, word, change)
+
+
+@router.post("/account/entries/{submission_id}/{what}")
+def entry(
+    request: Request,
+    state: CurrentState,
+    visitor: Visitor,
+    submission_id: str,
+    what: str,
+    word: Word = "",
+) -> Response:
+    """Cancel, withdraw or run again one of the account's entries."""
+    known: dict[str, tuple[Action, Callable[[Session, Submission, Actor], object]]] = {
+        "cancel": ("submission.cancel", lifecycle.cancel),
+        "withdraw": ("submission.withdraw", lifecycle.withdraw),
+        "rerun": ("submission.rerun", lifecycle.rerun),
+    }
+
+    def change(session: Session) -> None:
+        row = session.get(Submission, submission_id)
+        if what not in known or row is None:
+            raise NotFound("there is no such entry of yours")
+        action, act = known[what]
+        require(visitor, action, row.account_id)
+        act(session, row, visitor)
+
+    answer = _do(request, state, visitor, word, change)
+    state.wake()
+    return answer
+
+
+@router.get("/audit")
+def audit(
+    request: Request,
+    state: CurrentState,
+    visitor: Visitor,
+    before: int | None = None,
+    by: str | None = None,
+    kind: str | None = None,
+) -> Response:
+    """Who did what, for operators."""
+    if visitor.account_id is None:
+        return RedirectResponse("/sign-in", 303)
+    require(visitor, "audit.read")
+    with state.database.read() as session:
+        found = people.audit(session, before=before, by=by or None, kind=kind or None)
+    return page(request, "audit.html", found=found, by=by, kind=kind, here="account")
+
+
+def _do(
+    request: Request,
+    state: State,
+    visitor: Actor,
+    word: str,
+    change: Callable[[Session], str | None],
+    action: Action | None = None,
+) -> Response:
+    """Do what a form asks for: back to the account, or to it with what is wrong or shown once."""
+    if visitor.account_id is None:
+        return RedirectResponse("/sign-in", 303)
+    try:
+        _require_own_origin(request, state)
+        if not hmac.compare_digest(word, _word_of(request)):
+            raise Forbidden("this form is from another session; load the page again")
+        if action is not None:
+            require(visitor, action, visitor.account_id)
+        with state.database.write() as session:
+            secret = change(session)
+    except ApiError as error:
+        return _account(request, state, visitor, error=error)
+    return _home() if secret is None else _account(request, state, visitor, secret=secret)
+
+
+def _account(
+    request: Request,
+    state: State,
+    visitor: Actor,
+    *,
+    error: ApiError | None = None,
+    secret: str | None = None,
+) -> Response:
+    if visitor.account_id is None:
+        return RedirectResponse("/sign-in", 303)
+    with state.database.read() as session:
+        own = session.get_one(Account, visitor.account_id)
+        mine = Actor(visitor.account_id, visitor.name, "participant", "read", visitor.team_id)
+        answer = page(
+            request,
+            "account.html",
+            error.status if error is not None else 200,
+            account=people.account(session, own, visitor),
+            tokens=people.tokens(session, own.id),
+            entries=queries.submissions(session, mine, limit=LATEST),
+            visitor=visitor,
+            with_password=own.password is not None,
+            may_audit=can(visitor, "audit.read"),
+            word=_word_of(request),
+            error=error,
+            secret=secret,
+            here="account",
+        )
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def _sign(
+    request: Request,
+    *,
+    up: bool,
+    how: signing.SignUp = "open",
+    name: str = "",
+    error: ApiError | None = None,
+) -> Response:
+    """The form to sign in, or up, with what was wrong with the last one."""
+    answer = page(
+        request,
+        "sign.html",
+        error.status if error is not None else 200,
+        up=up,
+        how=how,
+        name=name,
+        error=error,
+        here="account",
+    )
+    answer.headers.update(error.headers if isinstance(error, TooMany) else {})
+    return answer
+
+
+def _signed_in(request: Request, state: State, text: str) -> Response:
+    answer = _home()
+    answer.set_cookie(
+        COOKIE,
+        text,
+        max_age=int(signing.SESSION_DAYS * 86400),
+        httponly=True,
+        samesite="lax",
+        secure=_origin(request, state).startswith("https:"),
+    )
+    return answer
+
+
+def _home() -> Response:
+    return RedirectResponse("/account", 303)
+
+
+def _word_of(request: Request) -> str:
+    """What forms of this session carry: made of the cookie, which nobody else has."""
+    text = request.cookies.get(COOKIE, "")
+    return hmac.new(text.encode(), b"form", hashlib.sha256).hexdigest()
+
+
+def _origin(request: Request, state: State) -> str:
+    return (state.settings.public_url or str(request.base_url)).rstrip("/")
+
+
+def _require_own_origin(request: Request, state: State) -> None:
+    """Raise Forbidden for a form that another site sends; browsers always say from where."""
+    said = request.headers.get("origin")
+    if said != _origin(request, state):
+        raise Forbidden(
+            f"this form came from {said or 'nowhere'}; send it from the page itself, or use the "
+            "API with a token"
+        )
+
+
+def _host(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
