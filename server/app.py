@@ -82,7 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(errors.ApiError, _on_api_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_middleware(Guard, on_crash=_on_crash)
+    app.add_middleware(Guard, on_crash=_on_crash, answered=state.metrics.answered)
     return app
 
 
@@ -190,7 +190,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 def _on_crash(request: Request, error: Exception) -> Response:
     number = _request_id(request)
-    logger.error("request %s failed", number, exc_info=error)
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     ours = errors.ApiError(
         f"this is our fault; nothing was changed. Tell the operator the request id {number}"
     )

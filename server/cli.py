@@ -53,7 +53,7 @@ def serve(
     """Run the challenge server: one process, SQLite, Docker."""
     import uvicorn
 
-    from . import settings
+    from . import logs, settings
     from .app import create_app
 
     chosen = settings.load(
@@ -64,11 +64,13 @@ def serve(
         data_dir=data_dir,
         sandbox=sandbox.value if sandbox else None,
     )
+    logs.configure(chosen.log_format, chosen.log_level)
     uvicorn.run(
         create_app(chosen),
         host=chosen.host,
         port=chosen.port,
-        log_level="warning",
+        log_config=None,
+        access_log=False,
         timeout_graceful_shutdown=5,
     )
 

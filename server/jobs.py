@@ -254,7 +254,13 @@ def fail_user(
     return job
 
 
-def fail_infra(session: Session, job_id: str, fence: int, reason: str) -> Job:
+def fail_infra(
+    session: Session,
+    job_id: str,
+    fence: int,
+    reason: str,
+    provenance: dict[str, Any] | None = None,
+) -> Job:
     """Our failure: back to the queue after a pause, or dead when the retries are used up."""
     job = session.scalars(select(Job).where(Job.id == job_id)).one()
     if job.cancel_requested_at is not None:
@@ -271,7 +277,7 @@ def fail_infra(session: Session, job_id: str, fence: int, reason: str) -> Job:
             failures=failures, owner=None, lease_until=None, reason=reason,
             run_after=db_now() + pause_seconds(failures),
         )  # fmt: skip
-    _end_attempt(session, job_id, fence, "infrastructure", reason)
+    _end_attempt(session, job_id, fence, "infrastructure", reason, provenance=provenance or {})
     return ended
 
 

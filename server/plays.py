@@ -60,7 +60,10 @@ class Findings:
 
 
 class Fault(SubmissionError):
-    """A submission failed: which one, and what its author should know."""
+    """A submission failed: which one, and what its author should know.
+
+    ``kind``: the class of error in a few words that hold nothing of the program's own.
+    """
 
     def __init__(
         self,
@@ -70,12 +73,14 @@ class Fault(SubmissionError):
         exit_code: int | None = None,
         oom: bool = False,
         logs: str = "",
+        kind: str = "failed",
     ) -> None:
         super().__init__(reason)
         self.entry_id = entry_id
         self.exit_code = exit_code
         self.oom = oom
         self.logs = logs
+        self.kind = kind
 
 
 class StopRequested(InfrastructureError):
@@ -125,6 +130,7 @@ class Guarded:
                 self.entry_id,
                 f"the model took more than {self.seconds:g} s for all answers of one match; "
                 "make it faster, or smaller",
+                kind="too slow",
             )
 
 
@@ -252,6 +258,7 @@ class Player:
                 exit_code=ended.code if ended is not None else None,
                 oom=ended is not None and ended.oom_killed,
                 logs=found.logs.get(entry.id, ""),
+                kind="its program ended" if crashed else "asked nothing",
             )
         return found
 
@@ -308,7 +315,7 @@ class Player:
         try:
             package = self._need_provider().load(path, track.limits, digest=known)
         except PackageRefused as error:
-            raise Fault(entry.id, str(error)) from error
+            raise Fault(entry.id, str(error), kind=error.kind) from error
         self._digests[sha256] = package.digest
         return package
 
@@ -353,9 +360,15 @@ class Player:
                     "shown to nobody: try it with `tiltyard test --images 50`",
                     exit_code=error.code,
                     oom=error.oom,
+                    kind=error.kind,
                 ) from None
             raise Fault(
-                at_fault.id, str(error), exit_code=error.code, oom=error.oom, logs=error.logs
+                at_fault.id,
+                str(error),
+                exit_code=error.code,
+                oom=error.oom,
+                logs=error.logs,
+                kind=error.kind,
             ) from error
 
 

@@ -14,6 +14,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bench.errors import UserError
 
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+MetricsAudience = Literal["operators", "everybody", "nobody"]
+
 SOCKET_PATH = 64
 """Longest folder for sockets: a socket's whole path has 107 characters at most."""
 
@@ -51,6 +55,10 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(60.0, gt=0, description="how long a job is one worker's")
     heartbeat_seconds: float = Field(15.0, gt=0, description="how often a worker says it lives")
     poll_seconds: float = Field(0.5, gt=0, description="how often idle loops look at the database")
+
+    metrics: MetricsAudience = Field("operators", description="who may see /metrics")
+    log_format: LogFormat = Field("text", description="json: one object a line")
+    log_level: LogLevel = Field("warning", description="info: also a line for each request")
 
     @field_validator("data_dir", "artefacts_dir", "sockets_dir")
     @classmethod

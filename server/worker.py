@@ -26,6 +26,7 @@ from . import facts, frozen, housekeeping, jobs, lifecycle, rules
 from .db.engine import Database
 from .db.tables import Job, Match, Submission
 from .jobs import Held, Superseded
+from .logs import belongs_to
 from .plays import EntryFacts, Fault, Findings, Player
 from .settings import Settings
 
@@ -131,18 +132,24 @@ class Worker:
         if holding is None or holding.held.fence != fence:
             return
         try:
-            with self.database.write() as session:
-                jobs.begin(session, job_id, fence)
-            self._play_and_record(holding)
-        except Superseded as superseded:
-            logger.warning("%s; its result is discarded", superseded)
-        except Exception:
-            logger.exception("job %s stopped without a record; its lease will run out", job_id)
+            with belongs_to(job_id=job_id, fence=fence):
+                self._run(holding)
         finally:
             with self._lock:
                 if self._holdings.get(job_id) is holding:
                     del self._holdings[job_id]
             self._wake.set()
+
+    def _run(self, holding: Holding) -> None:
+        held = holding.held
+        try:
+            with self.database.write() as session:
+                jobs.begin(session, held.job_id, held.fence)
+            self._play_and_record(holding)
+        except Superseded as superseded:
+            logger.warning("%s; its result is discarded", superseded)
+        except Exception:
+            logger.exception("the job stopped without a record; its lease will run out")
 
     def _play_and_record(self, holding: Holding) -> None:
         held = holding.held
@@ -202,6 +209,7 @@ class Worker:
                 exit_code=fault.exit_code,
                 oom=fault.oom,
                 logs=logs,
+                provenance={"failure": fault.kind},
             )
             lifecycle.job_ended(session, job, ours=False)
 
@@ -209,7 +217,7 @@ class Worker:
         """Not the submission's fault: told to stop, or we failed."""
         held = holding.held
         if holding.lost:
-            logger.warning("job %s: the lease was lost; nothing is recorded", held.job_id)
+            logger.warning("the lease was lost; nothing is recorded")
             return
         with self.database.write() as session:
             if holding.cancelled:
@@ -218,9 +226,11 @@ class Worker:
             elif self._stopping.is_set():
                 jobs.release(session, held.job_id, held.fence)
             else:
-                logger.error("job %s failed by our fault", held.job_id, exc_info=error)
+                logger.error("the job failed by our fault", exc_info=error)
                 reason = f"{type(error).__name__}: {error}"
-                job = jobs.fail_infra(session, held.job_id, held.fence, reason)
+                job = jobs.fail_infra(
+                    session, held.job_id, held.fence, reason, {"failure": type(error).__name__}
+                )
                 lifecycle.job_ended(session, job, ours=True)
 
     def _dispatch(self) -> None:
@@ -252,7 +262,10 @@ class Worker:
         for holding in holdings:
             held = holding.held
             try:
-                with self.database.write() as session:
+                with (
+                    belongs_to(job_id=held.job_id, fence=held.fence),
+                    self.database.write() as session,
+                ):
                     answer = jobs.beat(
                         session, held.job_id, held.fence, self.settings.lease_seconds
                     )

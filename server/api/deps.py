@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from ..accounts import authenticate
 from ..db.engine import Database
 from ..errors import Forbidden, NotFound, Unauthorised
+from ..metrics import Metrics
 from ..policy import ANONYMOUS, Action, Actor, can
 from ..settings import Settings
 from ..signing import Attempts
@@ -38,6 +39,14 @@ class State:
     provider: Provider | None = None
     worker: Worker | None = None
     attempts: Attempts = field(default_factory=Attempts)
+    metrics: Metrics = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(self.database, self._slots)
+
+    def _slots(self) -> tuple[int, int]:
+        busy = self.worker.busy if self.worker is not None else 0
+        return busy, self.settings.workers
 
     def wake(self) -> None:
         """Have this server's workers look for jobs at once, not at their next turn."""

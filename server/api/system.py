@@ -1,19 +1,17 @@
-"""The queue, and whether the server is well."""
+"""The queue, whether the server is well, and its metrics."""
 
 from __future__ import annotations
 
-import logging
+from fastapi import APIRouter, Response
 
-from fastapi import APIRouter
-from sqlalchemy.exc import SQLAlchemyError
-
-from ..db import migrations, queries
-from ..errors import NotReady
-from ..plays import versions
+from .. import health, metrics
+from ..accounts import Actor
+from ..db import queries
+from ..errors import Forbidden, NotFound, NotReady, Unauthorised
 from ..schemas import HealthView, QueueView
-from .deps import CurrentActor, CurrentState, ReadSession, State
+from ..settings import MetricsAudience
+from .deps import CurrentActor, CurrentState, ReadSession
 
-logger = logging.getLogger(__name__)
 router = APIRouter(tags=["system"])
 health_router = APIRouter(tags=["system"])
 
@@ -27,47 +25,40 @@ def queue(session: ReadSession, actor: CurrentActor, state: CurrentState) -> Que
 @health_router.get("/healthz")
 def healthz(state: CurrentState) -> HealthView:
     """Alive, and with which safeguards. Answers 200 even when degraded: read ``warnings``."""
-    warnings: list[str] = []
-    try:
-        migration = migrations.current(state.database)
-    except SQLAlchemyError:
-        logger.exception("the database does not answer")
-        migration = None
-        warnings.append("the database does not answer")
-    facts: dict[str, object] = {"provider": state.settings.sandbox, "elsewhere": True}
-    if state.provider is not None:
-        facts = dict(state.provider.facts())
-        missing = facts.get("missing")
-        if isinstance(missing, list):
-            warnings += [f"the sandbox's host lacks {what}" for what in missing]
-        if not state.provider.isolated:
-            warnings.append("submissions run WITHOUT isolation (process sandbox)")
-    if not _working(state):
-        warnings.append("a thread of the worker has died; restart the server")
-    return HealthView(
-        status="degraded" if warnings else "ok",
-        version=versions()["tiltyard"],
-        database=state.database.url.get_backend_name(),
-        migration=migration,
-        workers=state.settings.workers,
-        sandbox=facts,
-        warnings=warnings,
-    )
+    return health.examine(state)
 
 
 @health_router.get("/readyz")
 def readyz(state: CurrentState) -> dict[str, str]:
-    """200 when requests can be served and jobs be run, else 503."""
-    try:
-        migration = migrations.current(state.database)
-    except SQLAlchemyError as error:
-        raise NotReady("the database does not answer; try again in a moment") from error
-    if migration is None:
-        raise NotReady("the database has no tables yet; the server is still starting")
-    if not _working(state):
-        raise NotReady("the worker is not running; the operator has to restart the server")
+    """200 when requests can be served and jobs be run, else 503 with the reason."""
+    problem = health.unready(state)
+    if problem is not None:
+        raise NotReady(problem)
     return {"status": "ready"}
 
 
-def _working(state: State) -> bool:
-    return state.worker is None or state.worker.alive
+@health_router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus's text format"}},
+)
+def show_metrics(actor: CurrentActor, state: CurrentState) -> Response:
+    """Queue, jobs, sandbox failures and requests, for Prometheus; see the setting ``metrics``."""
+    _require_audience(state.settings.metrics, actor)
+    return Response(state.metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+
+
+def _require_audience(audience: MetricsAudience, actor: Actor) -> None:
+    if audience == "everybody":
+        return
+    if audience == "nobody":
+        raise NotFound("this server shows its metrics to nobody (setting metrics)")
+    if actor.account_id is None:
+        raise Unauthorised(
+            "the metrics need an operator's token: send 'Authorization: Bearer <token>'"
+        )
+    if (actor.role, actor.scope) != ("operator", "operate"):
+        raise Forbidden(
+            f"the metrics are for operators with a token of scope 'operate'; this one has role "
+            f"{actor.role!r} and scope {actor.scope!r}"
+        )

@@ -11,18 +11,20 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import select, update
 
 from bench.tracks.types import Baseline, Track
-from server import accounts, challenges, lifecycle, rules
+from server import accounts, challenges, lifecycle, rules, settings
+from server.app import create_app
 from server.db import migrations, queries
 from server.db.engine import Database
 from server.db.tables import Account, Job, Match, SampleResult, Submission
@@ -231,6 +233,44 @@ def world(sqlite: Database, tracks: dict[str, Track]) -> World:
 def anywhere(database: Database, tracks: dict[str, Track]) -> World:
     """A world on SQLite, and one on PostgreSQL."""
     return World(database, tracks)
+
+
+Served = Callable[..., AbstractContextManager[tuple[FastAPI, httpx.Client]]]
+
+
+@pytest.fixture
+def served(tmp_path: Path, sqlite: Database, tracks: dict[str, Track]) -> Served:
+    """The application on the world's database, without a worker, behind a real socket.
+
+    `with served(metrics="everybody") as (app, client): ...`; ``prepare`` is given the application.
+    """
+
+    @contextmanager
+    def serve(
+        prepare: Callable[[FastAPI], None] | None = None, **chosen: Any
+    ) -> Iterator[tuple[FastAPI, httpx.Client]]:
+        fixed = {"workers": 0, "sandbox": "process", "baselines": "none"}
+        url = sqlite.url.render_as_string()
+        made = settings.load(data_dir=tmp_path / "data", database_url=url, **fixed | chosen)
+        app = create_app(made)
+        if prepare is not None:
+            prepare(app)
+        config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, ws="none")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.01)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+                yield app, client
+        finally:
+            server.should_exit = True
+            thread.join()
+
+    return serve
 
 
 @contextmanager

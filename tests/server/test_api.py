@@ -677,12 +677,6 @@ def test_a_browser_gets_a_page_for_what_is_not_there(client: Client) -> None:
     assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
 
 
-def test_the_server_says_that_it_is_well(client: Client) -> None:
-    assert client.get("/readyz").json() == {"status": "ready"}
-    health = client.get("/healthz").json()
-    assert (health["status"], health["database"], health["workers"]) == ("ok", "sqlite", 0)
-
-
 def test_no_get_changes_the_record(
     client: Client,
     app: FastAPI,
