@@ -11,7 +11,7 @@ import typer
 from bench.cli import Json, app, print_json, print_table, run
 from bench.errors import UserError
 
-from . import admin_accounts, admin_challenges
+from . import admin_accounts, admin_challenges, admin_operations
 from .admin import DatabaseUrl, DataDir, opened
 
 SERVER = "http://127.0.0.1:8000"
@@ -220,6 +220,7 @@ admin = typer.Typer(
 app.add_typer(admin, name="admin")
 admin.add_typer(admin_accounts.app)
 admin.add_typer(admin_challenges.app)
+admin.add_typer(admin_operations.app)
 
 
 @admin.command("reap")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, or_, select, update
+from sqlalchemy.orm import Session
 
 from . import jobs, lifecycle
 from .db.engine import Database, db_now
@@ -63,13 +64,13 @@ def reap(
     """
     if provider is None:
         return []
+    return provider.reap(lambda: () if nothing_lives else _held(database))
 
-    def current() -> Collection[tuple[str, int]]:
-        with database.read() as session:
-            live = select(Job.id, Job.fence).where(Job.state.in_(jobs.HELD))
-            return {(job_id, fence) for job_id, fence in session.execute(live)}
 
-    return provider.reap((lambda: ()) if nothing_lives else current)
+def _held(database: Database) -> Collection[tuple[str, int]]:
+    with database.read() as session:
+        live = select(Job.id, Job.fence).where(Job.state.in_(jobs.HELD))
+        return {(job_id, fence) for job_id, fence in session.execute(live)}
 
 
 def reap_once(settings: Settings, database: Database) -> list[str]:
@@ -81,6 +82,11 @@ def reap_once(settings: Settings, database: Database) -> list[str]:
         return reap(database, provider)
     finally:
         provider.close()
+
+
+def leftovers(database: Database, provider: Provider) -> list[str]:
+    """The names of sandboxes that belong to no live lease, or are past their deadline."""
+    return provider.leftovers(lambda: _held(database))
 
 
 def collect(database: Database, store: Store, data_dir: Path) -> int:
@@ -104,12 +110,17 @@ def collect(database: Database, store: Store, data_dir: Path) -> int:
 def referenced(database: Database) -> set[str]:
     """The SHA-256 of every artefact that a row refers to."""
     with database.read() as session:
-        found: set[str] = set()
-        for column in (Submission.sha256, Upload.sha256, SampleResult.adversarial_sha256):
-            found.update(sha for sha in session.scalars(select(column).distinct()) if sha)
-        found.update(session.scalars(select(Round.images_sha256)))
-        named = select(Attempt.ledger_sha256).where(Attempt.ledger_sha256.is_not(None))
-        found.update(sha for sha in session.scalars(named) if sha)
-        for logs in session.scalars(select(Attempt.logs)):
-            found.update(logs.values())
-        return found
+        return referenced_in(session)
+
+
+def referenced_in(session: Session) -> set[str]:
+    """The same, in a session that is open."""
+    found: set[str] = set()
+    for column in (Submission.sha256, Upload.sha256, SampleResult.adversarial_sha256):
+        found.update(sha for sha in session.scalars(select(column).distinct()) if sha)
+    found.update(session.scalars(select(Round.images_sha256)))
+    named = select(Attempt.ledger_sha256).where(Attempt.ledger_sha256.is_not(None))
+    found.update(sha for sha in session.scalars(named) if sha)
+    for logs in session.scalars(select(Attempt.logs)):
+        found.update(logs.values())
+    return found

@@ -99,8 +99,8 @@ class Worker:
         housekeeping.reap(self.database, self.player.provider, nothing_lives=instance is not None)
         housekeeping.expire(self.database, instance=instance)
         for name, loop, pause in (
-            ("dispatcher", self._dispatch, self.settings.poll_seconds),
-            ("heart", self._beat, self.settings.heartbeat_seconds),
+            ("dispatcher", self.dispatch, self.settings.poll_seconds),
+            ("heart", self.beat, self.settings.heartbeat_seconds),
             ("housekeeper", self._tidy, TIDY_SECONDS),
         ):
             wake = self._wake if name == "dispatcher" else self._stopped
@@ -233,7 +233,8 @@ class Worker:
                 )
                 lifecycle.job_ended(session, job, ours=True)
 
-    def _dispatch(self) -> None:
+    def dispatch(self) -> None:
+        """Do what finished jobs left to do, then claim jobs for the free slots and start them."""
         housekeeping.drain(self.database)
         while not self._stopping.is_set() and self._free() > 0:
             with self.database.write() as session:
@@ -256,7 +257,8 @@ class Worker:
     def _free(self) -> int:
         return self.settings.workers - self.busy
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """Extend the leases of all held jobs; stop those that are lost or to be cancelled."""
         with self._lock:
             holdings = list(self._holdings.values())
         for holding in holdings:

@@ -66,6 +66,14 @@ class Database:
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """As ``read``, and everything that is read is of one moment, whoever writes meanwhile."""
+        with self.read() as session:
+            if not self.is_sqlite:  # SQLite's readers see one moment anyway
+                session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            yield session
+
     def close(self) -> None:
         """Close all pooled connections."""
         self.engine.dispose()

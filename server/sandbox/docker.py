@@ -18,9 +18,9 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from docker.errors import APIError, ImageNotFound, NotFound
 
@@ -128,32 +128,40 @@ class DockerProvider:
             raise ValueError("an attack needs a referee, a model has none")
         return DockerSandbox(self, package, labels, role, limits, environment, referee, files, gpus)
 
+    def leftovers(self, current: Current) -> list[str]:
+        with engine_errors("look for leftovers"):
+            found = self._mine()
+            live = _live(current)
+            return [each.name for each in found if _leftover(each.labels, live)]
+
     def reap(self, current: Current) -> list[str]:
-        mine = {"label": [f"tiltyard.instance={self.instance}"]}
         removed = []
         with engine_errors("look for leftovers"):
-            found = [(c["Names"][0].lstrip("/"), c["Labels"], c["Id"])
-                     for c in self.api.containers(all=True, filters=mine)]  # fmt: skip
-            networks = [(n["Name"], n["Labels"], n["Id"]) for n in self.api.networks(filters=mine)]
-            listed = self.api.volumes(filters=mine)["Volumes"] or []
-            volumes = [(v["Name"], v["Labels"], v["Name"]) for v in listed]
+            found = self._mine()
             folders = list(self.sockets.iterdir()) if self.sockets.is_dir() else []
-            live = {(job, str(fence)) for job, fence in current()}
-            for things, remove in (
-                (found, self.remove_container),
-                (networks, self.api.remove_network),
-                (volumes, self.api.remove_volume),
-            ):
-                for name, labels, identity in things:
-                    if _leftover(labels, live):
-                        with contextlib.suppress(NotFound):
-                            remove(identity)
-                            removed.append(name)
+            live = _live(current)
+            for each in found:
+                if _leftover(each.labels, live):
+                    with contextlib.suppress(NotFound):
+                        each.remove(each.identity)
+                        removed.append(each.name)
         for folder in folders:
             with contextlib.suppress(OSError, ValueError):
                 if _leftover(json.loads((folder / "labels.json").read_text()), live):
                     shutil.rmtree(folder)
         return removed
+
+    def _mine(self) -> list[_Thing]:
+        """All containers, networks and volumes of this instance, containers first."""
+        api, mine = self.api, {"label": [f"tiltyard.instance={self.instance}"]}
+        volumes = api.volumes(filters=mine)["Volumes"] or []
+        return [
+            *(_Thing(c["Names"][0].lstrip("/"), c["Labels"], c["Id"], self.remove_container)
+              for c in api.containers(all=True, filters=mine)),
+            *(_Thing(n["Name"], n["Labels"], n["Id"], api.remove_network)
+              for n in api.networks(filters=mine)),
+            *(_Thing(v["Name"], v["Labels"], v["Name"], api.remove_volume) for v in volumes),
+        ]  # fmt: skip
 
     def close(self) -> None:
         self.api.close()
@@ -248,6 +256,19 @@ class DockerProvider:
             output.append(line.get("stream") or line.get("error") or "")
             if "error" in line:
                 raise EngineFailed(f"the gateway image can't be built: {''.join(output[-5:])}")
+
+
+class _Thing(NamedTuple):
+    """Something of ours on the engine."""
+
+    name: str
+    labels: Mapping[str, str]
+    identity: str
+    remove: Callable[[str], None]
+
+
+def _live(current: Current) -> set[tuple[str, str]]:
+    return {(job, str(fence)) for job, fence in current()}
 
 
 def _leftover(labels: Mapping[str, str], live: set[tuple[str, str]]) -> bool:

@@ -100,7 +100,18 @@ class ProcessProvider:
             raise ValueError("an attack needs a referee, a model has none")
         return ProcessSandbox(self, package, labels, role, limits, environment, referee, files)
 
+    def leftovers(self, current: Current) -> list[str]:
+        return [str(state["name"]) for _, state in self._leftovers(current)]
+
     def reap(self, current: Current) -> list[str]:
+        removed = []
+        for folder, state in self._leftovers(current):
+            kill_leftover(state)
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(str(state["name"]))
+        return removed
+
+    def _leftovers(self, current: Current) -> list[tuple[Path, dict[str, Any]]]:
         found: list[tuple[Path, dict[str, Any]]] = []
         for folder in self.running.iterdir():
             try:
@@ -108,15 +119,12 @@ class ProcessProvider:
             except (OSError, ValueError):
                 continue  # being made or removed at this moment
         live = set(current())
-        removed = []
-        for folder, state in found:
-            mine = state["instance"] == self.instance
-            late = state["deadline"] < time.time()
-            if mine and (late or (state["job"], state["fence"]) not in live):
-                kill_leftover(state)
-                shutil.rmtree(folder, ignore_errors=True)
-                removed.append(str(state["name"]))
-        return removed
+        return [
+            (folder, state)
+            for folder, state in found
+            if state["instance"] == self.instance
+            and (state["deadline"] < time.time() or (state["job"], state["fence"]) not in live)
+        ]
 
     def close(self) -> None:
         if self._own_scratch:

@@ -277,6 +277,10 @@ class Provider(Protocol):
         """
         ...
 
+    def leftovers(self, current: Current) -> list[str]:
+        """The names of what `reap` would remove."""
+        ...
+
     def reap(self, current: Current) -> list[str]:
         """Remove this instance's sandboxes that are not current or past their deadline.
 

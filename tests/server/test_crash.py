@@ -18,17 +18,13 @@ import pytest
 from sqlalchemy import func, inspect, select
 
 from bench.errors import UserError
-from server import boards, housekeeping, jobs, rules, standings
+from server import checking, jobs, rules
 from server.db.engine import Database
 from server.db.tables import (
     Attempt,
     BoardRow,
-    Event,
     Job,
-    Match,
     Outbox,
-    QuotaDay,
-    QuotaLedger,
     SampleResult,
     Submission,
 )
@@ -80,46 +76,23 @@ def until(done: Callable[[], bool], process: subprocess.Popen[bytes], log: Path)
 
 def check_invariants(database: Database, store: Store) -> None:
     """What must hold after any crash (page "Sandboxes and jobs" of the design)."""
-    with database.read() as session:
-        ids = session.scalars(select(Event.id).order_by(Event.id)).all()
-        assert list(ids) == list(range(1, len(ids) + 1)), "event ids have a gap"
-
-        ledger = session.scalar(select(func.coalesce(func.sum(QuotaLedger.amount), 0)))
-        assert ledger == session.scalar(select(func.coalesce(func.sum(QuotaDay.used), 0)))
-
-        for match in session.scalars(select(Match)).all():
-            query = select(SampleResult).filter_by(match_id=match.id)
-            facts = session.scalars(query.order_by(SampleResult.sample)).all()
-            listed = session.scalars(select(Job).filter_by(match_id=match.id)).all()
-            done = [job for job in listed if job.state == "succeeded"]
-            assert listed, "an accepted entry lacks a job"
-            assert len(done) == (1 if facts else 0), "a result stands without its job, or twice"
-            if facts:
-                assert [fact.sample for fact in facts] == list(range(match.images))
-                assert {(fact.job_id, fact.fence) for fact in facts} == {
-                    (done[0].id, done[0].fence)
-                }
-        for attempt in session.scalars(select(Attempt).filter_by(outcome="succeeded")).all():
-            job = session.get_one(Job, attempt.job_id)
-            assert (job.state, job.fence) == ("succeeded", attempt.fence)
-    for sha256 in housekeeping.referenced(database):
-        store.get(sha256)
+    assert checking.check(database, store).findings == ()
 
 
 def check_final_boards(database: Database) -> None:
-    """Every stored row is what its facts give, and nothing is left to do."""
+    """Every entry is scored, and nothing is left to do."""
     with database.read() as session:
         assert session.scalars(select(Outbox).where(Outbox.drained_at.is_(None))).all() == []
-        for track in rules.of_challenge("mnist5k"):
-            due = standings.due(session, track, None)
-            entries = standings.entries_of(session, due)
-            assert entries or track.threat.targeted
-            for entry in entries:
-                key = (track.name, entry.id, rules.rules_version(track))
-                row = session.get_one(BoardRow, key)
-                assert row.inputs_hash == boards.inputs_hash(track, entry, due.foes, due.required)
-                assert row.data == boards.compute(track, entry, due.foes, due.required)
-                assert row.data["state"] == "scored"
+        assert set(session.scalars(select(BoardRow.state))) == {"scored"}
+        accepted = select(func.count()).select_from(Submission).filter_by(state="accepted")
+        rows = session.scalar(select(func.count()).select_from(BoardRow))
+        assert rows == session.scalar(accepted) != 0
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody drains a dead server's outbox: it is no use to wait for it."""
+    monkeypatch.setattr(checking, "PAUSE_SECONDS", 0.0)
 
 
 @pytest.mark.slow

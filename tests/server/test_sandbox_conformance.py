@@ -300,7 +300,10 @@ def test_the_reaper_takes_what_is_not_current_or_late_and_leaves_the_rest(arena:
         )
 
     with started(opened("kept")) as kept, started(opened("late", -1)), started(opened("lost")):
-        removed = arena.provider.reap(lambda: [("kept", 1), ("late", 1), ("lost", 2)])
+        current = [("kept", 1), ("late", 1), ("lost", 2)]
+        named = arena.provider.leftovers(lambda: current)
+        removed = arena.provider.reap(lambda: current)
+        assert sorted(named) == sorted(removed)
         assert {name.removesuffix("-gateway") for name in removed} == {
             "tiltyard-late-1-model",
             "tiltyard-lost-1-model",
