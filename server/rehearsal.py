@@ -15,7 +15,8 @@ from .plays import EntryFacts, Findings, Player, StopRequested
 from .storage import Store
 
 if TYPE_CHECKING:
-    from bench.match import Outcome, Status
+    from attacks import Status
+    from bench.match import Outcome
     from bench.tracks.types import Track
 
 WORST = 28.0

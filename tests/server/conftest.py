@@ -291,12 +291,18 @@ class Played:
         actor = accounts.Actor(self.account, "ada", "participant", "submit")
         return lifecycle.enter(self.database, actor, request, "package", None)
 
-    def play(self) -> None:
-        """Claim and run everything that waits."""
-        player = Rehearsal(self.store)
+    def play(self, seconds: float = 0.0) -> None:
+        """Claim and run everything that waits; a job takes ``seconds``."""
+        player = Rehearsal(self.store, lambda entry, opponent: seconds)
         worker = Worker(self.settings, self.database, player, owner="here:1", executor=_Now())
         while open_jobs(self.database) or housekeeping.drain(self.database):
             worker.dispatch()
+
+
+@pytest.fixture
+def server_of() -> Callable[[Database, Path], Played]:
+    """A server's folder on a database of one's own: nothing entered yet but the baselines."""
+    return Played
 
 
 @pytest.fixture
@@ -347,9 +353,14 @@ def served(tmp_path: Path, sqlite: Database, tracks: dict[str, Track]) -> Served
     def serve(
         prepare: Callable[[FastAPI], None] | None = None, **chosen: Any
     ) -> Iterator[tuple[FastAPI, httpx.Client]]:
-        fixed = {"workers": 0, "sandbox": "process", "baselines": "none"}
-        url = sqlite.url.render_as_string()
-        made = settings.load(data_dir=tmp_path / "data", database_url=url, **fixed | chosen)
+        usual = {
+            "data_dir": tmp_path / "data",
+            "database_url": sqlite.url.render_as_string(),
+            "workers": 0,
+            "sandbox": "process",
+            "baselines": "none",
+        }
+        made = settings.load(**usual | chosen)
         app = create_app(made)
         if prepare is not None:
             prepare(app)

@@ -57,6 +57,13 @@ def head() -> str:
     return found
 
 
+@cache
+def known() -> frozenset[str]:
+    """Every revision that this version of the server can bring up to ``head``."""
+    script = ScriptDirectory.from_config(_config())
+    return frozenset(each.revision for each in script.walk_revisions())
+
+
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
