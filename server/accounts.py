@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import re
 import secrets
 from collections.abc import Callable, Sequence
@@ -59,6 +60,16 @@ def require_free_name(session: Session, name: str) -> None:
     """As `require_name`, for the API: raises Invalid."""
     with answered():
         require_name(session, name)
+
+
+def free_name(session: Session, wanted: str) -> str:
+    """A name like the wanted one that an account may have."""
+    base = re.sub(r"[^A-Za-z0-9._ -]+", "-", wanted).strip("._ -")[:36] or "somebody"
+    for number in itertools.count(1):
+        name = base if number == 1 else f"{base}-{number}"
+        if name not in RESERVED and _find(session, name) is None:
+            return name
+    raise AssertionError("unreachable")
 
 
 def find_user(session: Session, name: str) -> Account:

@@ -87,6 +87,10 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _open(settings: Settings, instance: Instance) -> State:
+    if settings.oidc_issuer is not None:
+        from . import oidc
+
+        oidc.require_good(oidc.Provider(settings.oidc_issuer, settings.oidc_client_id, ""))
     database = Database(settings.url)
     migrations.upgrade(database)
     provider = open_provider(settings, instance.id) if settings.workers else None

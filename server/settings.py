@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bench.errors import UserError
@@ -52,6 +52,10 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None, description="the address that people use, where a proxy stands before this server"
     )
+    oidc_issuer: str | None = Field(None, description="OpenID provider to sign in through")
+    oidc_client_id: str = Field("", description="this server's name there")
+    oidc_client_secret: SecretStr = Field(SecretStr(""), description="and its secret")
+    oidc_name: str = Field("your organisation", description="what people call the provider")
     lease_seconds: float = Field(60.0, gt=0, description="how long a job is one worker's")
     heartbeat_seconds: float = Field(15.0, gt=0, description="how often a worker says it lives")
     poll_seconds: float = Field(0.5, gt=0, description="how often idle loops look at the database")

@@ -12,9 +12,9 @@ from limits.strategies import MovingWindowRateLimiter
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from . import accounts, invitations, passwords
+from . import accounts, invitations, oidc, passwords
 from .db.engine import db_now
-from .db.tables import Account, Token
+from .db.tables import Account, Identity, Token
 from .db.writes import append_event
 from .errors import Conflict, Forbidden, Invalid, TooMany, Unauthorised, answered
 from .policy import SCOPES, Actor, Scope
@@ -70,6 +70,38 @@ def sign_up(
         if used.team_id is not None:
             raise Invalid("this invitation is to join a team; sign up with one to this server")
     append_event(session, "account.created", actor=name, payload={"account": name})
+    return account
+
+
+def by_identity(session: Session, how: SignUp, found: oidc.Identity, visitor: Actor) -> Account:
+    """The account of whom a provider vouches for: the visitor's own, the known one, or a new one.
+
+    The operator trusts the provider, so whoever it knows needs no invitation.
+
+    Raises:
+        Forbidden: no sign-up here, or the account is closed.
+        Conflict: the visitor's identity is another account's.
+    """
+    known = session.get(Identity, (found.issuer, found.subject))
+    if known is not None:
+        if visitor.account_id not in (None, known.account_id):
+            raise Conflict("this identity belongs to another account; sign out, and in with it")
+        account = session.get_one(Account, known.account_id)
+        if account.disabled_at is not None:
+            raise Forbidden("this account is closed; ask the operator")
+        return account
+    if visitor.account_id is not None:
+        account = session.get_one(Account, visitor.account_id)
+    elif how == "closed":
+        raise Forbidden("accounts of this server are made by its operator alone; ask them for one")
+    else:
+        account = Account(name=accounts.free_name(session, found.name), role="participant")
+        session.add(account)
+        session.flush()
+        append_event(session, "account.created", actor=account.name, payload={"oidc": found.issuer})
+    session.add(Identity(issuer=found.issuer, subject=found.subject, account_id=account.id))
+    session.flush()
+    append_event(session, "account.linked", actor=account.name, payload={"oidc": found.issuer})
     return account
 
 

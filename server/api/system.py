@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from .. import health, metrics
-from ..accounts import Actor
 from ..db import queries
 from ..errors import Forbidden, NotFound, NotReady, Unauthorised
+from ..policy import Actor
 from ..schemas import HealthView, QueueView
 from ..settings import MetricsAudience
 from .deps import CurrentActor, CurrentState, ReadSession

@@ -107,6 +107,17 @@ class Organiser(Base):
     created_at: Mapped[float] = mapped_column(default=db_now())
 
 
+class Identity(Base):
+    """Whom an OpenID provider vouches for, as an account."""
+
+    __tablename__ = "identity"
+
+    issuer: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"), index=True)
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+
 class Invitation(Base):
     """To sign up, or to join a team; good once. Only its code's SHA-256 is kept."""
 

@@ -15,17 +15,20 @@ from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from .. import accounts, invitations, lifecycle, signing, teams
+from .. import accounts, invitations, lifecycle, oidc, signing, teams
 from ..api.deps import CurrentState, State, get_state, require
 from ..db import people, queries
 from ..db.tables import Account, Submission, Token
-from ..errors import ApiError, Forbidden, NotFound, TooMany
+from ..errors import ApiError, Conflict, Forbidden, NotFound, NotReady, TooMany
 from ..policy import ANONYMOUS, Action, Actor, can
 from .render import page
 
 router = APIRouter(include_in_schema=False)
 
 COOKIE: Final = "tiltyard"
+PENDING: Final = "tiltyard-oidc"
+PENDING_SECONDS: Final = 600
+"""How long somebody may be at the provider."""
 LATEST: Final = 50
 """Entries that an account's page shows."""
 
@@ -46,9 +49,9 @@ Visitor = Annotated[Actor, Depends(get_visitor)]
 
 
 @router.get("/sign-in")
-def sign_in_form(request: Request, visitor: Visitor) -> Response:
+def sign_in_form(request: Request, state: CurrentState, visitor: Visitor) -> Response:
     """Name and password."""
-    return _home() if visitor.account_id else _sign(request, up=False)
+    return _home() if visitor.account_id else _sign(request, state, up=False)
 
 
 @router.post("/sign-in")
@@ -60,14 +63,42 @@ def sign_in(request: Request, state: CurrentState, name: Text, password: Text) -
         with state.database.write() as session:
             text = signing.open_session(session, signing.checked(session, name, password))
     except ApiError as error:
-        return _sign(request, up=False, name=name, error=error)
+        return _sign(request, state, up=False, name=name, error=error)
     return _signed_in(request, state, text)
+
+
+@router.get("/sign-in/oidc")
+def to_provider(request: Request, state: CurrentState) -> Response:
+    """To the OpenID provider of this server, which sends the browser back."""
+    url, pending = oidc.begin(_provider(state), _back(request, state))
+    answer = RedirectResponse(url, 303)
+    _keep(answer, request, state, PENDING, ".".join(pending), PENDING_SECONDS)
+    return answer
+
+
+@router.get("/sign-in/oidc/back")
+def from_provider(request: Request, state: CurrentState, visitor: Visitor) -> Response:
+    """Back from the provider: signed in, or linked where one is signed in already."""
+    kept = request.cookies.get(PENDING, "").split(".")
+    pending = oidc.Pending(*kept) if len(kept) == len(oidc.Pending._fields) else None
+    try:
+        query = dict(request.query_params)
+        found = oidc.finish(_provider(state), _back(request, state), pending, query)
+        with state.database.write() as session:
+            row = signing.by_identity(session, state.settings.sign_up, found, visitor)
+            text = signing.open_session(session, row) if visitor.account_id is None else None
+    except (Conflict, Forbidden, NotReady) as error:
+        answer = _sign(request, state, up=False, error=error)
+    else:
+        answer = _home() if text is None else _signed_in(request, state, text)
+    answer.delete_cookie(PENDING)
+    return answer
 
 
 @router.get("/sign-up")
 def sign_up_form(request: Request, state: CurrentState, visitor: Visitor) -> Response:
     """A new account, where this server takes them."""
-    return _home() if visitor.account_id else _sign(request, up=True, how=state.settings.sign_up)
+    return _home() if visitor.account_id else _sign(request, state, up=True)
 
 
 @router.post("/sign-up")
@@ -88,7 +119,7 @@ def sign_up(
             )
             text = signing.open_session(session, account)
     except ApiError as error:
-        return _sign(request, up=True, how=state.settings.sign_up, name=name, error=error)
+        return _sign(request, state, up=True, name=name, error=error)
     return _signed_in(request, state, text)
 
 
@@ -312,6 +343,7 @@ def _account(
             entries=queries.submissions(session, mine, limit=LATEST),
             visitor=visitor,
             with_password=own.password is not None,
+            provider=state.settings.oidc_name if state.settings.oidc_issuer else None,
             may_audit=can(visitor, "audit.read"),
             word=_word_of(request),
             error=error,
@@ -324,9 +356,9 @@ def _account(
 
 def _sign(
     request: Request,
+    state: State,
     *,
     up: bool,
-    how: signing.SignUp = "open",
     name: str = "",
     error: ApiError | None = None,
 ) -> Response:
@@ -336,7 +368,8 @@ def _sign(
         "sign.html",
         error.status if error is not None else 200,
         up=up,
-        how=how,
+        how=state.settings.sign_up,
+        provider=state.settings.oidc_name if state.settings.oidc_issuer else None,
         name=name,
         error=error,
         here="account",
@@ -347,15 +380,28 @@ def _sign(
 
 def _signed_in(request: Request, state: State, text: str) -> Response:
     answer = _home()
-    answer.set_cookie(
-        COOKIE,
-        text,
-        max_age=int(signing.SESSION_DAYS * 86400),
-        httponly=True,
-        samesite="lax",
-        secure=_origin(request, state).startswith("https:"),
-    )
+    _keep(answer, request, state, COOKIE, text, int(signing.SESSION_DAYS * 86400))
     return answer
+
+
+def _keep(
+    answer: Response, request: Request, state: State, name: str, text: str, seconds: int
+) -> None:
+    """Have the browser keep a cookie that no script reads."""
+    secure = _origin(request, state).startswith("https:")
+    answer.set_cookie(name, text, max_age=seconds, httponly=True, samesite="lax", secure=secure)
+
+
+def _provider(state: State) -> oidc.Provider:
+    chosen = state.settings
+    if chosen.oidc_issuer is None:
+        raise NotFound("this server signs nobody in through another provider")
+    secret = chosen.oidc_client_secret.get_secret_value()
+    return oidc.Provider(chosen.oidc_issuer, chosen.oidc_client_id, secret)
+
+
+def _back(request: Request, state: State) -> str:
+    return f"{_origin(request, state)}/sign-in/oidc/back"
 
 
 def _home() -> Response:

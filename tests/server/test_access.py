@@ -38,6 +38,7 @@ OPERATORS = frozenset({"operator"})
 WHO: dict[str, frozenset[str]] = {
     "GET /healthz": EVERYBODY,
     "GET /readyz": EVERYBODY,
+    "GET /metrics": OPERATORS,
     "GET /tracks": EVERYBODY,
     "GET /tracks/{track}/rules": EVERYBODY,
     "GET /boards/{track}": EVERYBODY,
@@ -96,6 +97,9 @@ WHO: dict[str, frozenset[str]] = {
 }
 """Who gets in: to things of a team (ada is its captain, mia and nia are members), in a challenge
 that orla organises, and to ada's own uploads and tokens. Its submission is not public yet."""
+
+BARE = ("/healthz", "/readyz", "/metrics")
+"""Without the API's prefix."""
 
 BODIES: dict[str, dict[str, Any]] = {
     "POST /boards/{track}:rescore": {"rule": {"queries": 3}},
@@ -246,7 +250,7 @@ def fresh(scene: Scene, operation: str) -> tuple[dict[str, str], dict[str, Any]]
 def ask(scene: Scene, operation: str, who: str) -> int:
     method, path = operation.split(" ", 1)
     ids, body = fresh(scene, operation)
-    if path not in ("/healthz", "/readyz"):
+    if path not in BARE:
         path = "/api/v1" + path
     headers = dict(scene.actors[who])
     if method == "PATCH":
@@ -303,7 +307,7 @@ def test_no_answer_to_a_stranger_holds_a_secret(scene: Scene, world: Any) -> Non
         method, path = operation.split(" ", 1)
         if method == "GET" and not path.endswith("/events"):
             ids = scene.ids | {"upload_id": "none", "token_id": "none"}
-            place = path if path in ("/healthz", "/readyz") else "/api/v1" + path
+            place = path if path in BARE else "/api/v1" + path
             for who in ("nobody", "other", "operator"):
                 text = httpx.get(
                     f"{scene.client.base_url}".rstrip("/") + place.format(**ids),

@@ -43,6 +43,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account_id", "challenge", name=op.f("pk_organiser")),
     )
     op.create_table(
+        "identity",
+        sa.Column("issuer", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.id"], name=op.f("fk_identity_account_id")
+        ),
+        sa.PrimaryKeyConstraint("issuer", "subject", name=op.f("pk_identity")),
+    )
+    op.create_index(op.f("ix_identity_account_id"), "identity", ["account_id"])
+    op.create_table(
         "invitation",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("digest", sa.String(), nullable=False),
@@ -82,6 +94,8 @@ def downgrade() -> None:
         table.drop_column("label")
     op.drop_index(op.f("ix_invitation_team_id"), table_name="invitation")
     op.drop_table("invitation")
+    op.drop_index(op.f("ix_identity_account_id"), table_name="identity")
+    op.drop_table("identity")
     op.drop_table("organiser")
     op.drop_index(op.f("ix_membership_team_id"), table_name="membership")
     op.drop_table("membership")
