@@ -116,15 +116,19 @@ class Worker:
 
     def stop(self) -> None:
         """Stop in order: no new jobs, sandboxes closed, running jobs given back unharmed."""
-        self._stopping.set()
-        with self._lock:
-            for holding in self._holdings.values():
-                holding.stop.set()
+        self.stop_claiming()
         self._executor.shutdown(wait=True)
         self._stopped.set()
         self._wake.set()
         for thread in self._threads:
             thread.join()
+
+    def stop_claiming(self) -> None:
+        """Claim no more, and close the sandboxes of what runs: those jobs are given back."""
+        self._stopping.set()
+        with self._lock:
+            for holding in self._holdings.values():
+                holding.stop.set()
 
     def run_job(self, job_id: str, fence: int) -> None:
         """Run a claimed job and record what came of it. Never raises."""

@@ -12,7 +12,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,13 +24,13 @@ from fastapi import FastAPI
 from sqlalchemy import select, update
 
 from bench.tracks.types import Baseline, Track
-from server import accounts, challenges, housekeeping, lifecycle, rules, settings
+from server import accounts, challenges, lifecycle, rules, settings
 from server.app import create_app
 from server.db import migrations, queries
 from server.db.engine import Database
-from server.db.tables import Account, Job, Match, SampleResult, Submission, Upload
+from server.db.tables import Account, Job, Match, SampleResult, Submission
 from server.db.writes import insert_ignore
-from server.rehearsal import Rehearsal
+from server.rehearsal import Stage
 from server.sandbox import base_image, images
 from server.sandbox.docker import DockerProvider
 from server.sandbox.process import ProcessProvider
@@ -41,11 +40,8 @@ from server.schemas import (
     JobState,
     Kind,
     SandboxKind,
-    SubmissionRequest,
     SubmissionState,
 )
-from server.storage import Store
-from server.worker import Worker, open_jobs
 
 HOSTILE = Path(__file__).parent / "hostile"
 
@@ -247,66 +243,14 @@ def anywhere(database: Database, tracks: dict[str, Track]) -> World:
     return World(database, tracks)
 
 
-class _Now(Executor):
-    """Runs what it is given at once, in the caller's thread."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
-class Played:
-    """A server's folder with entries that went through validation and matches, by rehearsal."""
-
-    def __init__(self, database: Database, folder: Path) -> None:
-        self.database = database
-        self.settings = settings.load(
-            data_dir=folder,
-            database_url=database.url.render_as_string(hide_password=False),
-            workers=1,
-            sandbox="process",
-        )
-        self.store = Store(self.settings.artefacts)
-        with database.write() as session:
-            challenges.open_first(session, ["mnist5k"])
-            lifecycle.enter_baselines(session)
-            ada = session.scalars(select(Account).filter_by(name="ada")).one_or_none()
-            self.account = (ada or accounts.create_user(session, "ada")).id
-
-    def submit(self, track: str = "mnist5k-robust-model") -> str:
-        """Upload and enter something; returns the submission's id."""
-        data = uuid.uuid4().bytes
-        with self.database.write() as session:
-            upload = Upload(
-                account_id=self.account,
-                length=len(data),
-                received=len(data),
-                sha256=self.store.put(data),
-                expires_at=9e9,
-            )
-            session.add(upload)
-            session.flush()
-            request = SubmissionRequest(track=track, name="mine", upload=upload.id)
-        actor = accounts.Actor(self.account, "ada", "participant", "submit")
-        return lifecycle.enter(self.database, actor, request, "package", None)
-
-    def play(self, seconds: float = 0.0) -> None:
-        """Claim and run everything that waits; a job takes ``seconds``."""
-        player = Rehearsal(self.store, lambda entry, opponent: seconds)
-        worker = Worker(self.settings, self.database, player, owner="here:1", executor=_Now())
-        while open_jobs(self.database) or housekeeping.drain(self.database):
-            worker.dispatch()
-
-
 @pytest.fixture
-def server_of() -> Callable[[Database, Path], Played]:
+def server_of() -> type[Stage]:
     """A server's folder on a database of one's own: nothing entered yet but the baselines."""
-    return Played
+    return Stage
 
 
 @pytest.fixture
-def played_anywhere(database: Database, tracks: dict[str, Track], tmp_path: Path) -> Played:
+def played_anywhere(database: Database, tracks: dict[str, Track], tmp_path: Path) -> Stage:
     """Three entries of a participant, all matches played, on SQLite and on PostgreSQL."""
     return _played(database, tmp_path / "data")
 
@@ -317,7 +261,7 @@ _TEMPLATES: dict[str, Path] = {}
 @pytest.fixture
 def played_here(
     tracks: dict[str, Track], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Played]:
+) -> Iterator[Stage]:
     """The same on SQLite alone, in ``data_dir``; a copy of one that was played once."""
     if "here" not in _TEMPLATES:
         template = tmp_path_factory.mktemp("played")
@@ -327,11 +271,11 @@ def played_here(
     folder = tmp_path / "data"
     shutil.copytree(_TEMPLATES["here"], folder)
     with _migrated(f"sqlite:///{folder / 'tiltyard.db'}") as made:
-        yield Played(made, folder)
+        yield Stage(made, folder, set_up=False)
 
 
-def _played(database: Database, folder: Path) -> Played:
-    made = Played(database, folder)
+def _played(database: Database, folder: Path) -> Stage:
+    made = Stage(database, folder)
     for _ in range(2):
         made.submit()
     made.submit("mnist5k-untargeted-attack")

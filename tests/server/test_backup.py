@@ -91,7 +91,7 @@ def test_a_backup_of_a_playing_server_is_one_that_plays_on_to_the_same_boards(
     assert backup.restore(tmp_path / name, settings) == manifest
     again = Database(settings.url)
     try:
-        other = server_of(again, settings.data_dir)
+        other = server_of(again, settings.data_dir, set_up=False)
         with again.write() as session:
             session.execute(update(Job).where(Job.lease_until > 0).values(lease_until=0.0))
         housekeeping.expire(again)

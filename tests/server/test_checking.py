@@ -134,7 +134,7 @@ def test_what_is_broken_by_hand_is_named(
     with played_here.database.write() as session:
         session.execute(text("PRAGMA defer_foreign_keys = ON"))
         changed = session.execute(text(statement))
-        assert changed.rowcount >= 1, "the statement broke nothing"  # type: ignore[attr-defined]
+        assert changed.rowcount >= 1, "the statement broke nothing"
     found = checked(played_here).findings
     assert invariant in {finding.invariant for finding in found}
     sentences = [each.sentence() for each in found if words in each.sentence()]
