@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,28 +83,30 @@ def tracks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Track]:
     return small
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[[FastAPI], str]]:
-    """Put an application behind a real socket; gives its address."""
-    running: list[tuple[uvicorn.Server, threading.Thread, socket.socket]] = []
-
-    def start(app: FastAPI) -> str:
-        config = uvicorn.Config(app, log_level="critical", ws="none", timeout_graceful_shutdown=1)
-        server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """An application behind a real socket: its address."""
+    config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        running.append((server, thread, listening))
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        return f"http://127.0.0.1:{listening.getsockname()[1]}"
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=60)
+    assert not thread.is_alive()
 
-    yield start
-    for server, thread, listening in running:
-        server.should_exit = True
-        thread.join(timeout=60)
-        listening.close()
-        assert not thread.is_alive()
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[FastAPI], str]]:
+    """Serve an application until the test ends; gives its address."""
+    with ExitStack() as stack:
+        yield lambda app: stack.enter_context(serving(app))
 
 
 class World:
@@ -308,20 +310,8 @@ def served(tmp_path: Path, sqlite: Database, tracks: dict[str, Track]) -> Served
         app = create_app(made)
         if prepare is not None:
             prepare(app)
-        config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, ws="none")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        try:
-            while not server.started:
-                assert thread.is_alive()
-                time.sleep(0.01)
-            port = server.servers[0].sockets[0].getsockname()[1]
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-                yield app, client
-        finally:
-            server.should_exit = True
-            thread.join()
+        with serving(app) as address, httpx.Client(base_url=address) as client:
+            yield app, client
 
     return serve
 
