@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from bench.errors import UserError
@@ -22,7 +23,7 @@ from .db.engine import db_now
 from .db.ids import new_id
 from .db.tables import Account, Membership, Organiser, Token
 from .db.writes import append_event
-from .errors import answered
+from .errors import Invalid, answered
 from .policy import ANONYMOUS, COMMAND_LINE, SCOPES, Actor, Role, Scope
 
 BASELINE: Final = "baseline"
@@ -54,6 +55,20 @@ def require_name(session: Session, name: str) -> None:
         )
     if name in RESERVED or _find(session, name) is not None:
         raise UserError(f"account {name!r} exists already; choose another name")
+
+
+def sign_up(
+    session: Session, name: str, password: str | None, role: str = "participant"
+) -> Account:
+    """As `create_user`, for the API: raises Invalid. ``password`` is a hash."""
+    require_free_name(session, name)
+    account = Account(name=name, role=role, password=password)
+    try:
+        with session.begin_nested():
+            session.add(account)
+    except IntegrityError as error:  # the same name at the same moment
+        raise Invalid(f"account {name!r} exists already; choose another name") from error
+    return account
 
 
 def require_free_name(session: Session, name: str) -> None:
@@ -207,6 +222,8 @@ def disable(session: Session, name: str, actor: str) -> Account:
     account = find_user(session, name)
     if account.role == "system":
         raise UserError(f"account {name!r} is the server's own; it can't be closed")
+    if account.role == "team":
+        raise UserError(f"{name!r} is a team; close its members' accounts")
     if account.disabled_at is None:
         account.disabled_at = session.execute(select(db_now())).scalar_one()
         append_event(session, "account.disabled", actor=actor, payload={"account": name})

@@ -46,11 +46,12 @@ def create_user(
     """Create an account."""
     from . import accounts, signing
 
-    secret = _asked() if password else None
-    with opened(data_dir, database) as place, place.database.write() as session:
-        account = accounts.create_user(session, name, role.value)
-        if secret is not None:
-            signing.set_password(session, account, secret, actor=ACTOR)
+    with opened(data_dir, database) as place:
+        kept = _asked() if password else None
+        with place.database.write() as session:
+            account = accounts.create_user(session, name, role.value)
+            if kept is not None:
+                signing.set_password(session, account, kept, actor=ACTOR)
     typer.echo(f"created {name}; next: tiltyard admin create-token {name}")
 
 
@@ -59,9 +60,10 @@ def set_password(name: Name, data_dir: DataDir = None, database: DatabaseUrl = N
     """Give an account another password; browsers that are signed in are signed out."""
     from . import accounts, signing
 
-    secret = _asked()
-    with opened(data_dir, database) as place, place.database.write() as session:
-        signing.set_password(session, accounts.find_user(session, name), secret, actor=ACTOR)
+    with opened(data_dir, database) as place:
+        kept = _asked()
+        with place.database.write() as session:
+            signing.set_password(session, accounts.find_user(session, name), kept, actor=ACTOR)
     typer.echo(f"{name} has another password")
 
 
@@ -198,4 +200,7 @@ def audit(
 
 
 def _asked() -> str:
-    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    """The hash of a password that somebody types twice."""
+    from . import passwords
+
+    return passwords.hashed(typer.prompt("Password", hide_input=True, confirmation_prompt=True))

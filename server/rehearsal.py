@@ -21,6 +21,7 @@ from . import accounts, challenges, housekeeping, lifecycle, rules, settings
 from .db.engine import Database
 from .db.tables import Account, Submission, Upload
 from .plays import EntryFacts, Findings, Player, StopRequested
+from .policy import Actor
 from .schemas import SubmissionRequest
 from .storage import Store
 from .worker import Worker, open_jobs
@@ -160,7 +161,7 @@ class Stage:
     def enter(self, upload: str, key: str | None = None, track: str = MODELS) -> str:
         """Enter an upload; returns the submission's id."""
         request = SubmissionRequest(track=track, name="mine", upload=upload)
-        actor = accounts.Actor(self.account, "ada", "participant", "submit")
+        actor = Actor(self.account, "ada", "participant", "submit")
         return lifecycle.enter(self.database, actor, request, "package", key)
 
     def submit(self, track: str = MODELS) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from . import accounts, invitations, oidc, passwords
-from .db.engine import db_now
+from .db.engine import Database, db_now
 from .db.tables import Account, Identity, Token
 from .db.writes import append_event
 from .errors import Conflict, Forbidden, Invalid, TooMany, Unauthorised, answered
@@ -47,11 +47,9 @@ class Attempts:
 
 
 def sign_up(
-    session: Session, how: SignUp, name: str, password: str, invitation: str | None
-) -> Account:
-    """A new account with a password, if this server takes it.
-
-    An invitation to a team is good for that too: it is left for joining the team.
+    database: Database, how: SignUp, name: str, password: str, invitation: str | None
+) -> str:
+    """The id of a new account with a password, if this server takes it.
 
     Raises:
         Forbidden: no sign-up here, or not without an invitation.
@@ -61,16 +59,15 @@ def sign_up(
         raise Forbidden("accounts of this server are made by its operator alone; ask them for one")
     if how == "invitation" and not invitation:
         raise Forbidden("signing up here needs an invitation; ask the operator for one")
-    accounts.require_free_name(session, name)
-    account = Account(name=name, role="participant", password=passwords.hashed(password))
-    session.add(account)
-    session.flush()
-    if invitation:
-        used = invitations.redeem(session, invitation, account.id)
-        if used.team_id is not None:
-            raise Invalid("this invitation is to join a team; sign up with one to this server")
-    append_event(session, "account.created", actor=name, payload={"account": name})
-    return account
+    kept = passwords.hashed(password)
+    with database.write() as session:
+        account = accounts.sign_up(session, name, kept)
+        if invitation:
+            used = invitations.redeem(session, invitation, account.id)
+            if used.team_id is not None:
+                raise Invalid("this invitation is to join a team; sign up with one to this server")
+        append_event(session, "account.created", actor=name, payload={"account": name})
+        return account.id
 
 
 def by_identity(session: Session, how: SignUp, found: oidc.Identity, visitor: Actor) -> Account:
@@ -95,9 +92,7 @@ def by_identity(session: Session, how: SignUp, found: oidc.Identity, visitor: Ac
     elif how == "closed":
         raise Forbidden("accounts of this server are made by its operator alone; ask them for one")
     else:
-        account = Account(name=accounts.free_name(session, found.name), role="participant")
-        session.add(account)
-        session.flush()
+        account = accounts.sign_up(session, accounts.free_name(session, found.name), None)
         append_event(session, "account.created", actor=account.name, payload={"oidc": found.issuer})
     session.add(Identity(issuer=found.issuer, subject=found.subject, account_id=account.id))
     session.flush()
@@ -105,9 +100,13 @@ def by_identity(session: Session, how: SignUp, found: oidc.Identity, visitor: Ac
     return account
 
 
-def set_password(session: Session, account: Account, password: str, *, actor: str) -> None:
-    """Give an account another password, and end the sessions of its browsers."""
-    account.password = passwords.hashed(password)
+def set_password(session: Session, account: Account, kept: str, *, actor: str) -> None:
+    """Give an account another password, and end the sessions of its browsers.
+
+    Args:
+        kept: its hash (`passwords.hashed`).
+    """
+    account.password = kept
     session.execute(
         update(Token)
         .where(Token.account_id == account.id, Token.kind == "session", Token.revoked_at.is_(None))
@@ -117,18 +116,25 @@ def set_password(session: Session, account: Account, password: str, *, actor: st
     append_event(session, "account.password", actor=actor, payload={"account": account.name})
 
 
-def checked(session: Session, name: str, password: str) -> Account:
-    """The account whose name and password these are; raises Unauthorised.
+def checked(database: Database, name: str, password: str) -> str:
+    """The id of the account whose name and password these are; raises Unauthorised.
 
-    Takes as long, and says the same, whether there is such an account or not.
+    Takes as long, and says the same, whether there is such an account or not. The database is not
+    held while the password is checked, which takes a while by intent.
     """
-    account = session.scalars(select(Account).filter_by(name=name)).one_or_none()
-    good, newer = passwords.verified(password, account.password if account is not None else None)
-    if account is None or not good or account.disabled_at is not None:
+    with database.read() as session:
+        row = session.scalars(select(Account).filter_by(name=name)).one_or_none()
+        known = (row.id, row.password, row.disabled_at) if row is not None else ("", None, None)
+    account_id, kept, disabled_at = known
+    good, newer = passwords.verified(password, kept)
+    if not good or disabled_at is not None:
         raise Unauthorised("there is no account with this name and password")
     if newer is not None:
-        account.password = newer
-    return account
+        with database.write() as session:
+            session.execute(
+                update(Account).filter_by(id=account_id, password=kept).values(password=newer)
+            )
+    return account_id
 
 
 def open_session(session: Session, account: Account) -> str:

@@ -27,10 +27,7 @@ def create(session: Session, actor: Actor, name: str) -> Account:
     Raises Conflict where the actor is in a team, and Invalid for a bad or taken name.
     """
     assert actor.account_id is not None
-    accounts.require_free_name(session, name)
-    team = Account(name=name, role="team")
-    session.add(team)
-    session.flush()
+    team = accounts.sign_up(session, name, None, role="team")
     _enter(session, team, actor.account_id, captain=True)
     append_event(session, "team.created", actor=actor.name, payload={"team": name})
     return team

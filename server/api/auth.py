@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from .. import accounts, invitations, schemas, signing, teams
+from .. import accounts, invitations, passwords, schemas, signing, teams
 from ..db import people
 from ..db.tables import Account, Token
 from ..errors import NotFound, Unauthorised
@@ -25,11 +25,11 @@ def sign_up(
     """A new account, where the server takes them: openly, or with an invitation's code."""
     state.attempts.count(_address(request))
     response.headers.update(NO_STORE)
-    with state.database.write() as session:
-        account = signing.sign_up(
-            session, state.settings.sign_up, body.name, body.password, body.invitation
-        )
-        return people.account(session, account)
+    made = signing.sign_up(
+        state.database, state.settings.sign_up, body.name, body.password, body.invitation
+    )
+    with state.database.read() as session:
+        return people.account(session, session.get_one(Account, made))
 
 
 @router.get("/auth/me")
@@ -48,21 +48,21 @@ def create_token(
     state: CurrentState,
 ) -> schemas.NewTokenView:
     """A new token, shown this once; by name and password, or by a token that may do as much."""
+    known = None
     if body.name is not None and body.password is not None:
         state.attempts.count(_address(request), f"name:{body.name}")
+        known = signing.checked(state.database, body.name, body.password)
+    elif actor.account_id is None:
+        raise Unauthorised(
+            "send the name and the password of your account in the body, or a token in "
+            "'Authorization: Bearer <token>'"
+        )
+    else:
+        require(actor, "token.create")
     response.headers.update(NO_STORE)
     with state.database.write() as session:
-        if body.name is not None and body.password is not None:
-            account = signing.checked(session, body.name, body.password)
-            actor = signing.full(session, account)
-        else:
-            if actor.account_id is None:
-                raise Unauthorised(
-                    "send the name and the password of your account in the body, or a token in "
-                    "'Authorization: Bearer <token>'"
-                )
-            require(actor, "token.create")
-            account = session.get_one(Account, actor.account_id)
+        account = session.get_one(Account, known or actor.account_id)
+        actor = signing.full(session, account) if known is not None else actor
         row, text = signing.new_token(session, account, body.scope, body.days, body.label, actor)
         session.refresh(row)
         return schemas.NewTokenView(text=text, **people.token(row).model_dump())
@@ -94,9 +94,10 @@ def set_password(
     """Another password, by the old one. Browsers that are signed in are signed out."""
     require(actor, "account.write", actor.account_id)
     state.attempts.count(_address(request), f"name:{actor.name}")
+    known = signing.checked(state.database, actor.name, body.old)
+    kept = passwords.hashed(body.new)
     with state.database.write() as session:
-        account = signing.checked(session, actor.name, body.old)
-        signing.set_password(session, account, body.new, actor=actor.name)
+        signing.set_password(session, session.get_one(Account, known), kept, actor=actor.name)
     return Response(status_code=204)
 
 

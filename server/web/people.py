@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from .. import accounts, invitations, lifecycle, oidc, signing, teams
+from .. import accounts, invitations, lifecycle, oidc, passwords, signing, teams
 from ..api.deps import CurrentState, State, get_state, require
 from ..db import people, queries
 from ..db.tables import Account, Submission, Token
@@ -60,8 +60,9 @@ def sign_in(request: Request, state: CurrentState, name: Text, password: Text) -
     try:
         _require_own_origin(request, state)
         state.attempts.count(f"address:{_host(request)}", f"name:{name}")
+        known = signing.checked(state.database, name, password)
         with state.database.write() as session:
-            text = signing.open_session(session, signing.checked(session, name, password))
+            text = signing.open_session(session, session.get_one(Account, known))
     except ApiError as error:
         return _sign(request, state, up=False, name=name, error=error)
     return _signed_in(request, state, text)
@@ -113,11 +114,11 @@ def sign_up(
     try:
         _require_own_origin(request, state)
         state.attempts.count(f"address:{_host(request)}")
+        made = signing.sign_up(
+            state.database, state.settings.sign_up, name, password, invitation.strip() or None
+        )
         with state.database.write() as session:
-            account = signing.sign_up(
-                session, state.settings.sign_up, name, password, invitation.strip() or None
-            )
-            text = signing.open_session(session, account)
+            text = signing.open_session(session, session.get_one(Account, made))
     except ApiError as error:
         return _sign(request, state, up=True, name=name, error=error)
     return _signed_in(request, state, text)
@@ -147,12 +148,18 @@ def password(
 ) -> Response:
     """Another password; every browser is signed out, this one too."""
 
-    def change(session: Session) -> None:
-        state.attempts.count(f"address:{_host(request)}", f"name:{visitor.name}")
-        row = signing.checked(session, visitor.name, old)
-        signing.set_password(session, row, new, actor=visitor.name)
+    kept: list[str] = []
 
-    return _do(request, state, visitor, word, change, "account.write")
+    def before() -> None:
+        state.attempts.count(f"address:{_host(request)}", f"name:{visitor.name}")
+        signing.checked(state.database, visitor.name, old)
+        kept.append(passwords.hashed(new))
+
+    def change(session: Session) -> None:
+        row = session.get_one(Account, visitor.account_id)
+        signing.set_password(session, row, kept[0], actor=visitor.name)
+
+    return _do(request, state, visitor, word, change, "account.write", before=before)
 
 
 @router.post("/account/tokens")
@@ -304,8 +311,14 @@ def _do(
     word: str,
     change: Callable[[Session], str | None],
     action: Action | None = None,
+    *,
+    before: Callable[[], None] | None = None,
 ) -> Response:
-    """Do what a form asks for: back to the account, or to it with what is wrong or shown once."""
+    """Do what a form asks for: back to the account, or to it with what is wrong or shown once.
+
+    Args:
+        before: what takes a while and needs no session.
+    """
     if visitor.account_id is None:
         return RedirectResponse("/sign-in", 303)
     try:
@@ -314,6 +327,8 @@ def _do(
             raise Forbidden("this form is from another session; load the page again")
         if action is not None:
             require(visitor, action, visitor.account_id)
+        if before is not None:
+            before()
         with state.database.write() as session:
             secret = change(session)
     except ApiError as error:

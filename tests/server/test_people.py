@@ -205,6 +205,8 @@ def test_a_closed_account_is_let_in_nowhere_until_it_is_opened(client: Client, w
     assert client.get("/auth/me", headers=ada).status_code == 200
     assert client.post("/accounts/nobody:disable", headers=root).status_code == 404
     assert client.post("/accounts/baseline:disable", headers=root).status_code == 404
+    client.post("/teams", headers=ada, json={"name": "Lances"})
+    assert "is a team" in client.post("/accounts/Lances:disable", headers=root).text
     names = [each["name"] for each in client.get("/accounts", headers=root).json()["items"]]
     assert names == sorted(names)
     assert {"ada", "root"} <= set(names)
@@ -366,7 +368,7 @@ def test_sessions_end_when_an_operator_sets_the_password(sqlite: Database, world
         account = accounts.find_user(session, "ada")
         api = accounts.create_token(session, account)
         web = signing.open_session(session, account)
-        signing.set_password(session, account, PASSWORD, actor="root")
+        signing.set_password(session, account, passwords.hashed(PASSWORD), actor="root")
     with sqlite.read() as session:
         assert accounts.authenticate(session, api) is not None
         assert accounts.authenticate(session, web) is None
