@@ -149,13 +149,14 @@ class Worker:
         try:
             with self.database.write() as session:
                 jobs.begin(session, held.job_id, held.fence)
-            self._play_and_record(holding)
+            self.play_and_record(holding)
         except Superseded as superseded:
             logger.warning("%s; its result is discarded", superseded)
         except Exception:
             logger.exception("the job stopped without a record; its lease will run out")
 
-    def _play_and_record(self, holding: Holding) -> None:
+    def play_and_record(self, holding: Holding) -> None:
+        """Run a job that was begun, and record what came of it. Raises Superseded."""
         held = holding.held
         try:
             findings = self._play(holding)

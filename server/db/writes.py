@@ -21,14 +21,18 @@ def serialise(session: Session, what: Literal["event", "settle"]) -> None:
 
 
 def insert_ignore(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]) -> int:
-    """``INSERT ... ON CONFLICT DO NOTHING``; returns how many rows were new."""
+    """``INSERT ... ON CONFLICT DO NOTHING``; returns how many rows were new.
+
+    All rows name the same columns. One is inserted by itself, as its values may be expressions
+    (``db_now()``); of several all values are plain, and they go in one statement.
+    """
     if not rows:
         return 0
-    new = 0
-    for row in rows:
-        statement = _insert(session, table).values(**row).on_conflict_do_nothing()
-        new += len(session.execute(statement.returning(*table.__table__.primary_key)).all())
-    return new
+    keys = table.__table__.primary_key
+    statement = _insert(session, table).on_conflict_do_nothing().returning(*keys)
+    if len(rows) == 1:
+        return len(session.execute(statement.values(**rows[0])).all())
+    return len(session.execute(statement, [dict(row) for row in rows]).all())
 
 
 def upsert(session: Session, table: type[Base], row: Mapping[str, Any]) -> None:
