@@ -35,11 +35,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import aliased
 
 from bench.tracks.types import Baseline
-from server import accounts, checking, jobs, lifecycle, rules, settings
+from server import checking, jobs, lifecycle, rules, settings
 from server.db import migrations
 from server.db.engine import Database
 from server.db.tables import Attempt, BoardRow, Job, Outbox, Submission
 from server.instance import Instance
+from server.policy import Actor
 from server.rehearsal import MODELS, Rehearsal, Stage, small_tracks
 from server.storage import Store
 from server.worker import Worker, open_jobs
@@ -169,7 +170,7 @@ def run_again(stage: Stage) -> int:
 
     A job that loses three workers is given up: it is suspected of killing them.
     """
-    operator = accounts.Actor(None, "operator", "operator", "operate")
+    operator = Actor(None, "operator", "operator", "operate")
     with stage.database.write() as session:
         dead = session.execute(select(Job.id, Job.submission_id).where(Job.state == "dead")).all()
         for submission_id in sorted({row.submission_id for row in dead}):

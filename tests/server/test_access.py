@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import httpx
@@ -13,14 +13,11 @@ from fastapi import FastAPI
 from httpx import Client
 from sqlalchemy import select
 
-from bench.tracks.types import Track
-from server import accounts, invitations, settings
+from server import accounts, invitations
 from server.api import uploads
-from server.app import create_app
-from server.db.engine import Database
 from server.db.ids import new_id
 from server.db.tables import Account, Membership, Round, Submission, Token
-from server.storage import Store
+from server.signing import Attempts
 
 MODELS = "mnist5k-robust-model"
 REFUSED = frozenset({401, 403, 404})
@@ -120,35 +117,14 @@ class Scene(NamedTuple):
 
 
 @pytest.fixture
-def app(tmp_path: Path, sqlite: Database, tracks: dict[str, Track]) -> FastAPI:
-    made = create_app(
-        settings.load(
-            data_dir=tmp_path / "data",
-            database_url=sqlite.url.render_as_string(),
-            workers=0,
-            sandbox="process",
-            baselines="none",
-            sign_up="open",
-        )
-    )
-    made.state.tiltyard.attempts.count = lambda *keys: None
-    return made
-
-
-@pytest.fixture
-def scene(
-    app: FastAPI,
-    world: Any,
-    serve: Callable[[FastAPI], str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Scene]:
+def scene(world: Any, served: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.setattr(uploads, "OPEN_UPLOADS", 1000)
+    monkeypatch.setattr(Attempts, "count", lambda *_: None)
     foe, shown = world.entry("untargeted-attack", "baseline"), world.entry("model", "bob")
     world.settle()
     match = world.play(shown, foe, [1.0] * 4)
     ada, mia, nia = (world.account(name) for name in ("ada", "mia", "nia"))
-    store: Store = app.state.tiltyard.store
-    sha256 = store.put(b"the submission")
+    sha256 = hashlib.sha256(b"the submission").hexdigest()
     world.account("vic")
     tokens = {
         "captain": world.token("ada"),
@@ -207,7 +183,8 @@ def scene(
             "name": "vic",
         }
     actors = {who: {"Authorization": f"Bearer {text}"} for who, text in tokens.items()}
-    with Client(base_url=serve(app), timeout=30) as client:
+    with served(sign_up="open") as (app, client):
+        app.state.tiltyard.store.put(b"the submission")
         yield Scene(app, client, {"nobody": {}, **actors}, ids)
 
 

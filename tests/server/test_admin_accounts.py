@@ -10,10 +10,11 @@ import pytest
 from fastapi import FastAPI
 from typer.testing import CliRunner, Result
 
+import server.cli  # noqa: F401 - adds the commands of the server
+from bench.cli import app
 from bench.errors import UserError
 from server import accounts, settings
 from server.app import create_app
-from server.cli import app
 from server.db.engine import Database
 from server.errors import Invalid
 

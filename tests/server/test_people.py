@@ -2,55 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from httpx import Client, Response
 from sqlalchemy import select, update
 
 from bench.tracks.types import Track
-from server import accounts, passwords, settings
-from server.app import create_app
+from server import accounts, passwords
 from server.db.engine import Database
 from server.db.tables import Account, Event, Invitation, QuotaDay, Submission, Token
+from server.signing import Attempts
 
+COUNT = Attempts.count
 PASSWORD = "four words that I made"
 OTHER = "another four words here"
 
 
 @pytest.fixture(params=["invitation"])
 def client(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    sqlite: Database,
-    tracks: dict[str, Track],
-    serve: Callable[[FastAPI], str],
+    request: pytest.FixtureRequest, served: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Client]:
-    """A client of a server whose `sign_up` is the parameter."""
-    app = create_app(
-        settings.load(
-            data_dir=tmp_path / "data",
-            database_url=sqlite.url.render_as_string(),
-            workers=0,
-            sandbox="process",
-            baselines="none",
-            sign_up=request.param,
-        )
-    )
-    app.state.tiltyard.attempts = accounts_attempts(1000)
-    with Client(base_url=serve(app) + "/api/v1") as made:
-        made.app = app  # type: ignore[attr-defined]
+    """A client of a server whose `sign_up` is the parameter, without a limit of attempts."""
+    monkeypatch.setattr(Attempts, "count", lambda *_: None)
+    with served(sign_up=request.param) as (_, made):
+        made.base_url = made.base_url.join("/api/v1/")
         yield made
-
-
-def accounts_attempts(a_minute: int) -> Any:
-    from server.signing import Attempts
-
-    return Attempts(a_minute)
 
 
 open_to_all = pytest.mark.parametrize("client", ["open"], indirect=True)
@@ -167,13 +146,14 @@ def test_a_token_makes_none_that_may_do_more(client: Client, world: Any) -> None
 
 @open_to_all
 def test_a_wrong_password_says_the_same_as_no_account_and_is_tried_a_few_times_only(
-    client: Client,
+    client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     person(client, "ada")
     wrong, nobody = token(client, "ada", OTHER), token(client, "eve", OTHER)
     assert wrong.status_code == nobody.status_code == 401
     assert wrong.json()["detail"] == nobody.json()["detail"]
-    client.app.state.tiltyard.attempts = accounts_attempts(3)  # type: ignore[attr-defined]
+    few = Attempts(3)
+    monkeypatch.setattr(Attempts, "count", lambda _, *keys: COUNT(few, *keys))
     answers = [token(client, "ada", OTHER) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
     assert int(answers[-1].headers["retry-after"]) >= 1
