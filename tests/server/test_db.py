@@ -11,9 +11,10 @@ from sqlalchemy import inspect, select
 from sqlalchemy.exc import IntegrityError
 
 from bench.errors import UserError
+from server import accounts
 from server.db import migrations
 from server.db.engine import Database, db_now, normalise
-from server.db.tables import Account, Base, Event, Submission
+from server.db.tables import Account, Base, Event, Submission, Token
 from server.db.writes import append_event, insert_ignore, upsert
 
 
@@ -29,6 +30,19 @@ def test_the_migrations_go_down_to_nothing_and_up_again(database: Database) -> N
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
     migrations.upgrade(database)
     assert set(Base.metadata.tables) <= set(inspect(database.engine).get_table_names())
+
+
+def test_tokens_of_before_there_were_sessions_stay_good(database: Database) -> None:
+    with database.write() as session:
+        accounts.create_user(session, "ada")
+        text = accounts.create_token(session, "ada")
+    migrations.downgrade(database, "0002")
+    migrations.upgrade(database)
+    with database.read() as session:
+        actor = accounts.authenticate(session, text)
+        assert actor is not None
+        assert (actor.name, actor.party) == ("ada", actor.account_id)
+        assert [(row.kind, row.label) for row in session.scalars(select(Token))] == [("api", "")]
 
 
 def test_upgrading_twice_at_once_is_harmless(database: Database) -> None:
