@@ -121,17 +121,21 @@ def nearest_of_pool(
         (N, K) rows of the pool, the nearest in L2 first, and (N, K) bool, which of them there are.
         K is smaller where the pool is. No query is spent.
     """
-    distances = torch.cdist(images.flatten(1), pool.images.flatten(1))
-    distances[~_candidates(pool, criterion)] = torch.inf
+    distances = _distances(pool, images, criterion)
     nearest = distances.sort(dim=1, stable=True)
     return nearest.indices[:, :count], nearest.values[:, :count].isfinite()
 
 
-def _candidates(pool: Pool, criterion: Criterion) -> Tensor:
-    """Which pool images (M,) each image (N,) may take by their true labels, (N, M) bool."""
+def _distances(pool: Pool, images: Tensor, criterion: Criterion) -> Tensor:
+    """L2 distances (N, M) to a pool's images, infinite for those of a class that is not taken.
+
+    Taken are those of the wanted class, or of any other than the true one. No query is spent.
+    """
     if criterion.targets is not None:
-        return pool.labels.unsqueeze(0) == criterion.targets.unsqueeze(1)
-    return pool.labels.unsqueeze(0) != criterion.labels.unsqueeze(1)
+        taken = pool.labels.unsqueeze(0) == criterion.targets.unsqueeze(1)
+    else:
+        taken = pool.labels.unsqueeze(0) != criterion.labels.unsqueeze(1)
+    return torch.cdist(images.flatten(1), pool.images.flatten(1)).where(taken, torch.inf)
 
 
 def _pool_starts(oracle: Oracle, images: Tensor, starts: Tensor, found: Tensor, tries: int) -> None:
@@ -142,9 +146,7 @@ def _pool_starts(oracle: Oracle, images: Tensor, starts: Tensor, found: Tensor, 
         for row in missing:
             oracle.note(row, "no starting point: a targeted search starts from a pool of images")
         return
-    # Free of queries: which images of the wanted class are nearest.
-    distances = torch.cdist(images.flatten(1), pool.images.flatten(1))
-    distances[~_candidates(pool, oracle.criterion)] = torch.inf
+    distances = _distances(pool, images, oracle.criterion)
     asked = ask_nearest(oracle, starts, found, pool.images, distances, tries=tries)
     for row in (~found).nonzero().flatten().tolist():
         oracle.note(

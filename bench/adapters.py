@@ -9,6 +9,7 @@ this interpreter, with the same random numbers and the same queries.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -113,16 +114,17 @@ STARTS = 5
 """Images that an attack may start from, for each of its own."""
 
 
-def starts_of(oracle: Oracle, images: Tensor, criterion: Criterion) -> list[Pixels]:
-    """For each image (N, C, H, W) those of the pool that it may start from, (n, H, W, C) uint8.
+def starts_of(oracle: Oracle, image: Tensor, criterion: Criterion) -> Pixels:
+    """The images of the pool that an attack on an image (1, C, H, W) may start from.
 
-    At most `STARTS`, the nearest first; none where there is no pool. They cost nothing.
+    (n, H, W, C) uint8, at most `STARTS`, the nearest first; none where there is no pool. They cost
+    nothing.
     """
     pool = oracle.pool
     if pool is None:
-        return [to_pixels(images[:0]) for _ in range(len(images))]
-    rows, there = nearest_of_pool(pool, images, criterion, STARTS)
-    return [to_pixels(pool.images[row[kept]]) for row, kept in zip(rows, there, strict=True)]
+        return to_pixels(image[:0])
+    rows, there = nearest_of_pool(pool, image, criterion, STARTS)
+    return to_pixels(pool.images[rows[0, there[0]]])
 
 
 class _Predict:
@@ -144,11 +146,11 @@ class _Predict:
         targets = self._criterion.targets
         return None if targets is None else int(targets[self._row])
 
-    @property
+    @cached_property
     def starts(self) -> Pixels:
         """Images (n, H, W, C) of others that may be adversarial, the nearest first."""
         index = torch.tensor([self._row])
-        return starts_of(self._oracle, self._images[index], self._criterion.take(index))[0]
+        return starts_of(self._oracle, self._images[index], self._criterion.take(index))
 
     def fools(self, images: Pixels) -> NDArray[np.bool_]:
         """Which images (n, H, W, C) are adversarial, (n,) bool; each is a query."""
