@@ -13,16 +13,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)  # tests run beside servers and containers on small machines
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+# No test asserts a time: a loaded machine may take as long as it likes to make an example.
+settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any-machine")
 
 
 def missing(what: str, mend: str) -> NoReturn:
@@ -31,6 +39,12 @@ def missing(what: str, mend: str) -> NoReturn:
     if os.environ.get("TILTYARD_REQUIRE_ALL") == "1":
         pytest.fail(f"TILTYARD_REQUIRE_ALL is set and {text}", pytrace=False)
     pytest.skip(text)
+
+
+@pytest.fixture(scope="session")
+def lacking() -> Callable[[str, str], NoReturn]:
+    """`missing`, for tests that find out by themselves what is not there."""
+    return missing
 
 
 @pytest.fixture(scope="session")

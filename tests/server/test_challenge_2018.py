@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -108,10 +108,15 @@ def avc_source(
 
 
 @pytest.fixture(scope="session")
-def avc_image(docker_provider: DockerProvider, avc_environment: Path) -> Iterator[Any]:
+def avc_image(
+    docker_provider: DockerProvider, avc_environment: Path, lacking: Callable[[str, str], NoReturn]
+) -> Iterator[Any]:
     """Packages of the programs as images, built from the base image without a network."""
     if sys.version_info[:2] != PYTHON:
-        pytest.skip(f"the base image has Python {PYTHON}, this is {sys.version_info[:2]}")
+        lacking(
+            f"the base image has Python {PYTHON}, this is {sys.version_info[:2]}",
+            "run the tests with the Python of the base image",
+        )
     api = docker_provider.api
     base = f"tiltyard/test:{docker_provider.instance}-2018"
     packages = next((avc_environment / "lib").glob("python3*")) / "site-packages"
