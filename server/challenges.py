@@ -6,6 +6,7 @@ An open challenge takes entries. A closed one takes none, and its boards stay.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -17,6 +18,9 @@ from .db.engine import db_now
 from .db.tables import Challenge
 from .db.writes import append_event, insert_ignore
 from .errors import Conflict, NotFound
+
+if TYPE_CHECKING:
+    from bench.tracks.types import Track
 
 
 def open_first(session: Session, names: Iterable[str]) -> None:
@@ -59,6 +63,11 @@ def listed(session: Session) -> dict[str, Challenge]:
     """Every challenge that was ever opened here, by name."""
     rows = session.scalars(select(Challenge).order_by(Challenge.opened_at, Challenge.name))
     return {row.name: row for row in rows}
+
+
+def tracks(session: Session) -> list[Track]:
+    """The tracks of all challenges that were ever opened here."""
+    return [track for name in listed(session) for track in rules.of_challenge(name)]
 
 
 def require_open(session: Session, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.errors import InfrastructureError, UserError
@@ -54,7 +55,7 @@ def require_record(database: Database) -> None:
     Nothing is made or migrated: who looks must not change what is there.
     """
     file = database.url.database
-    if database.is_sqlite and (file is None or not _is_file(file)):
+    if database.is_sqlite and (file is None or not Path(file).is_file()):
         raise UserError(
             f"there is no database {file}; name the server's folder with --data-dir, or its "
             "database with --database"
@@ -165,9 +166,3 @@ def _artefact_findings(wrong: dict[str, str]) -> Iterator[Finding]:
         if rows:
             mend = "Take them from a backup (artefacts/ab/abcd...): the names are their contents."
             yield Finding("artefacts", text, rows, mend)
-
-
-def _is_file(path: str) -> bool:
-    from pathlib import Path
-
-    return Path(path).is_file()

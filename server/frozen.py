@@ -5,7 +5,7 @@ And its boards: every entry of one side is scored against every entry of the oth
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ from .db.tables import Round, RoundEntry, Submission
 
 if TYPE_CHECKING:
     from bench.tracks.types import Track
+
+    from .standings import Due
 
 
 def tracks_of(row: Round) -> list[Track]:
@@ -65,16 +67,19 @@ def refresh(session: Session, row: Round, touched: Collection[str] | None) -> No
     """
     if row.state != "playing":
         return
+    for due in dues(session, row, touched):
+        standings.update(session, due)
+
+
+def dues(session: Session, row: Round, touched: Collection[str] | None) -> Iterator[Due]:
+    """What each board of a round has to be brought up to date with; as in `standings.due`."""
     tracks = tracks_of(row)
     entered = {track.name: _entered(session, row, track) for track in tracks}
     for track in tracks:
         opposing = [t for t in tracks if t.kind == rules.OPPONENTS[track.kind]]
         foes = tuple(foe for t in opposing for foe in entered[t.name])
         present = entered[track.name]
-        standings.update(
-            session,
-            standings.among(session, track, present, foes, frozenset(foes), touched),
-        )
+        yield standings.among(session, track, present, foes, frozenset(foes), touched)
 
 
 def _entered(session: Session, row: Round, track: Track) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sqlalchemy import Integer, and_, cast, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from . import boards, challenges, frozen, jobs, rules, scoring, standings
+from . import boards, challenges, frozen, jobs, rules, scheduling, scoring, standings
 from .db.engine import db_now
 from .db.tables import (
     Attempt,
@@ -24,7 +24,6 @@ from .db.tables import (
     QuotaDay,
     QuotaLedger,
     Round,
-    RoundEntry,
     SampleResult,
     Submission,
 )
@@ -140,7 +139,11 @@ def expected_jobs(session: Session) -> Rows:
     )
     yield (
         "accepted entries lack a match against an opponent",
-        [text for track in _tracks(session) for text in _unscheduled(session, track)],
+        [
+            f"{entry} against {foe} on {track.name}"
+            for track in _tracks(session)
+            for entry, foe in scheduling.unmatched(session, standings.due(session, track, None))
+        ],
         "Start the server anew: it schedules what is missing.",
     )
 
@@ -298,24 +301,7 @@ def broken(session: Session) -> Iterator[Finding]:
 
 
 def _tracks(session: Session) -> list[Track]:
-    return [
-        scoring.current(session, track)
-        for name in challenges.listed(session)
-        for track in rules.of_challenge(name)
-    ]
-
-
-def _unscheduled(session: Session, track: Track) -> Iterator[str]:
-    due = standings.due(session, track, None)
-    model, attack = Match.model_id, Match.attack_id
-    mine, theirs = (model, attack) if track.kind == "model" else (attack, model)
-    version = rules.rules_version(track)
-    there = select(mine, theirs).where(Match.rules_version == version, theirs.in_(due.foes))
-    known = {(entry, foe) for entry, foe in session.execute(there)}
-    for entry in sorted(due.present):
-        for foe in due.foes:
-            if (entry, foe) not in known:
-                yield f"{entry} against {foe} on {track.name}"
+    return [scoring.current(session, track) for track in challenges.tracks(session)]
 
 
 def _boards(session: Session) -> Iterator[standings.Due]:
@@ -323,23 +309,7 @@ def _boards(session: Session) -> Iterator[standings.Due]:
     for track in _tracks(session):
         yield standings.due(session, track, None)
     for row in session.scalars(select(Round).filter_by(state="playing")):
-        tracks = frozen.tracks_of(row)
-        entered = {track.name: _entered(session, row, track) for track in tracks}
-        for track in tracks:
-            opposing = [each for each in tracks if each.kind == rules.OPPONENTS[track.kind]]
-            foes = tuple(foe for each in opposing for foe in entered[each.name])
-            present = entered[track.name]
-            yield standings.among(session, track, present, foes, frozenset(foes), None)
-
-
-def _entered(session: Session, row: Round, track: Track) -> list[str]:
-    query = (
-        select(Submission.id)
-        .join(RoundEntry, RoundEntry.submission_id == Submission.id)
-        .where(RoundEntry.round_id == row.id, RoundEntry.track == track.name)
-        .order_by(Submission.accepted_at, Submission.id)
-    )
-    return list(session.scalars(query))
+        yield from frozen.dues(session, row, None)
 
 
 def _differing(session: Session, due: standings.Due) -> Iterator[str]:

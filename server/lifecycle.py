@@ -99,8 +99,7 @@ def settle_all(session: Session) -> None:
     Rows that were made otherwise than today's are made anew; what matches have changed meanwhile
     is in the outbox.
     """
-    tracks = [track for name in challenges.listed(session) for track in rules.of_challenge(name)]
-    for version in sorted({rules.rules_version(track) for track in tracks}):
+    for version in sorted({rules.rules_version(each) for each in challenges.tracks(session)}):
         settle(session, version, ())
 
 

@@ -29,21 +29,25 @@ PRIORITY = {"validate": 2, "participant": 1, "baseline": 0}
 
 def schedule(session: Session, due: Due) -> int:
     """Have a match for each entry that is due with each of its foes; returns how many are new."""
-    track = due.track
+    new = 0
+    for entry_id, foe_id in unmatched(session, due):
+        entry, foe = (session.get_one(Submission, each) for each in (entry_id, foe_id))
+        model, attack = (entry, foe) if due.track.kind == "model" else (foe, entry)
+        new += ensure_match(session, due.track, model, attack)
+    return new
+
+
+def unmatched(session: Session, due: Due) -> list[tuple[str, str]]:
+    """Pairs of an entry that is due and one of its foes that have no match yet, in order."""
     if not due.entries or not due.foes:
-        return 0
+        return []
     mine, theirs = Match.model_id, Match.attack_id
-    if track.kind != "model":
+    if due.track.kind != "model":
         mine, theirs = theirs, mine
-    version = rules.rules_version(track)
+    version = rules.rules_version(due.track)
     there = select(mine, theirs).where(Match.rules_version == version, theirs.in_(due.foes))
     known = {(entry, foe) for entry, foe in session.execute(there)}
-    new = 0
-    for entry_id, foe_id in sorted({(e, f) for e in due.entries for f in due.foes} - known):
-        entry, foe = (session.get_one(Submission, each) for each in (entry_id, foe_id))
-        model, attack = (entry, foe) if track.kind == "model" else (foe, entry)
-        new += ensure_match(session, track, model, attack)
-    return new
+    return sorted({(entry, foe) for entry in due.entries for foe in due.foes} - known)
 
 
 def settle(session: Session, rules_version: str, touched: Collection[str] | None = None) -> None:
