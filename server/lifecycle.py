@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from . import challenges, jobs, quota, rules
+from . import challenges, jobs, quota, rules, scoring, standings
 from .accounts import baseline_account
 from .db.engine import Database, db_now
 from .db.ids import new_id
@@ -21,7 +21,7 @@ from .db.tables import Job, Match, Round, Submission, Upload
 from .db.writes import append_event, insert_ignore
 from .errors import Conflict, Invalid, NotFound
 from .policy import Actor
-from .scheduling import PRIORITY, cancel_matches, enqueue_match, settle
+from .scheduling import PRIORITY, cancel_matches, enqueue_match, settle, unmatched
 from .schemas import Source, SubmissionRequest, SubmissionState
 
 if TYPE_CHECKING:
@@ -96,11 +96,19 @@ def enter_baselines(session: Session, *, slow: bool = False) -> list[Submission]
 def settle_all(session: Session) -> None:
     """Bring every board of a challenge that was opened here into line with who plays whom today.
 
-    Rows that were made otherwise than today's are made anew; what matches have changed meanwhile
-    is in the outbox.
+    Rows that were made otherwise than today's are made anew, and matches that are missing are
+    queued; what matches have changed meanwhile is in the outbox.
     """
-    for version in sorted({rules.rules_version(each) for each in challenges.tracks(session)}):
-        settle(session, version, ())
+    tracks = challenges.tracks(session)
+    lacking = {
+        entry
+        for track in tracks
+        for entry, _ in unmatched(
+            session, standings.due(session, scoring.current(session, track), None)
+        )
+    }
+    for version in sorted({rules.rules_version(track) for track in tracks}):
+        settle(session, version, lacking)
 
 
 def enter(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from bench.tracks.types import Track
 from server import boards, lifecycle, rules, standings
@@ -222,6 +222,21 @@ def test_accepting_an_entry_schedules_its_matches_for_both_boards(anywhere: Any)
     anywhere.settle()
     with anywhere.database.read() as session:
         assert session.scalars(select(Match.id)).all() == matches, "nothing is scheduled twice"
+
+
+def test_a_match_that_is_missing_is_queued_again_at_the_next_start(anywhere: Any) -> None:
+    foe, model = anywhere.entry("untargeted-attack", "baseline"), anywhere.entry("model")
+    anywhere.settle()
+    gone = anywhere.match(model, foe)
+    with anywhere.database.write() as session:
+        session.execute(delete(Job).where(Job.match_id == gone))
+        session.execute(delete(Match).where(Match.id == gone))
+    with anywhere.database.write() as session:
+        lifecycle.settle_all(session)
+    made = anywhere.match(model, foe)
+    assert made != gone
+    with anywhere.database.read() as session:
+        assert session.get_one(Job, anywhere.job(made)).state == "queued"
 
 
 def test_a_new_best_attack_is_played_against_everybody(anywhere: Any) -> None:
