@@ -102,7 +102,9 @@ def finish(
     Raises Forbidden for what is not of this sign-in, or not the provider's; NotReady when the
     provider doesn't answer.
     """
-    if pending is None or not hmac.compare_digest(query.get("state", ""), pending.state):
+    if pending is None or not hmac.compare_digest(
+        query.get("state", "").encode(), pending.state.encode()
+    ):
         raise Forbidden("this is not the sign-in that was begun here; begin again at /sign-in")
     if "error" in query or "code" not in query:
         said = query.get("error_description") or query.get("error") or "nothing"

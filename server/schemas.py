@@ -48,9 +48,15 @@ class Asked(View):
     @classmethod
     def _storable(cls, data: Any) -> Any:
         for text in _texts(data):
-            if "\0" in text or not _encodes(text):
-                raise ValueError(f"got the text {text[:40]!r}; wanted Unicode without NUL")
+            storable(text)
         return data
+
+
+def storable(text: str) -> str:
+    """The text; raises ValueError where no database can hold it."""
+    if "\0" in text or not _encodes(text):
+        raise ValueError(f"got the text {text[:40]!r}; wanted Unicode without NUL")
+    return text
 
 
 def _texts(data: Any) -> Iterator[str]:

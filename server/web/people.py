@@ -11,16 +11,18 @@ import hmac
 from collections.abc import Callable
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
+from pydantic import AfterValidator
 from sqlalchemy.orm import Session
 
 from .. import accounts, invitations, lifecycle, oidc, passwords, signing, teams
-from ..api.deps import CurrentState, State, get_state, require
+from ..api.deps import MOST, CurrentState, State, get_state, require
 from ..db import people, queries
 from ..db.tables import Account, Submission, Token
 from ..errors import ApiError, Conflict, Forbidden, NotFound, NotReady, TooMany
 from ..policy import ANONYMOUS, Action, Actor, can
+from ..schemas import storable
 from .render import page
 
 router = APIRouter(include_in_schema=False)
@@ -32,7 +34,7 @@ PENDING_SECONDS: Final = 600
 LATEST: Final = 50
 """Entries that an account's page shows."""
 
-Text = Annotated[str, Form(max_length=1000)]
+Text = Annotated[str, Form(max_length=1000), AfterValidator(storable)]
 Word = Annotated[str, Form(alias="csrf", max_length=100)]
 
 
@@ -291,7 +293,7 @@ def audit(
     request: Request,
     state: CurrentState,
     visitor: Visitor,
-    before: int | None = None,
+    before: Annotated[int | None, Query(ge=1, le=MOST)] = None,
     by: str | None = None,
     kind: str | None = None,
 ) -> Response:
@@ -323,7 +325,7 @@ def _do(
         return RedirectResponse("/sign-in", 303)
     try:
         _require_own_origin(request, state)
-        if not hmac.compare_digest(word, _word_of(request)):
+        if not hmac.compare_digest(word.encode(), _word_of(request).encode()):
             raise Forbidden("this form is from another session; load the page again")
         if action is not None:
             require(visitor, action, visitor.account_id)

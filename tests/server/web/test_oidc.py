@@ -138,6 +138,8 @@ def test_what_is_not_of_this_sign_in_opens_nothing(place: str, world: World) -> 
         assert refused.status_code == 403
         assert "did not sign you in; it said: &lt;no&gt;" in refused.text
         assert client.get(at_provider(client, None)).status_code == 403
+        at_provider(client, "1")
+        assert client.get("/sign-in/oidc/back", params={"state": "é"}).status_code == 403
     assert names(world) == []
 
 

@@ -112,9 +112,19 @@ def test_a_form_of_another_site_is_refused(client: httpx.Client, origin: str | N
 
 def test_a_form_of_another_session_is_refused(client: httpx.Client) -> None:
     sign_up(client)
-    for wrong in ("", "0" * 64):
+    for wrong in ("", "0" * 64, "é"):
         answer = client.post("/account/team", data={"csrf": wrong, "name": "Lances"})
         assert (answer.status_code, "from another session" in answer.text) == (403, True)
+
+
+def test_what_no_database_can_hold_is_told_so(client: httpx.Client, world: World) -> None:
+    for field in ("name", "password"):
+        data = {"name": "ada", "password": PASSWORD} | {field: "four words\0that I made"}
+        answer = client.post("/sign-up", data=data)
+        assert (answer.status_code, "without NUL" in answer.text) == (422, True)
+    sign_up(client)
+    assert client.get("/audit?before=99999999999999999999").status_code == 422
+    assert client.get("/audit?before=0").status_code == 422
 
 
 def test_forms_of_nobody_lead_to_the_sign_in(client: httpx.Client) -> None:
