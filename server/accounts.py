@@ -23,7 +23,6 @@ from .db.engine import db_now
 from .db.ids import new_id
 from .db.tables import Account, Membership, Organiser, Token
 from .db.writes import append_event
-from .errors import Invalid, answered
 from .policy import ANONYMOUS, COMMAND_LINE, SCOPES, Actor, Role, Scope
 
 BASELINE: Final = "baseline"
@@ -37,12 +36,26 @@ _ROLES = ("participant", "operator")
 
 def create_user(session: Session, name: str, role: str = "participant") -> Account:
     """Create an account; raises UserError for a bad or taken name and an unknown role."""
-    require_name(session, name)
     if role not in _ROLES:
         raise UserError(f"role {role!r} is not known; choose one of {', '.join(_ROLES)}")
-    account = Account(name=name, role=role)
-    session.add(account)
-    session.flush()
+    return make(session, name, role)
+
+
+def make(
+    session: Session, name: str, role: str = "participant", password: str | None = None
+) -> Account:
+    """Create an account of any role, a team among them; raises UserError for its name.
+
+    Args:
+        password: its hash.
+    """
+    require_name(session, name)
+    account = Account(name=name, role=role, password=password)
+    try:
+        with session.begin_nested():
+            session.add(account)
+    except IntegrityError as error:  # the same name at the same moment
+        raise _taken(name) from error
     return account
 
 
@@ -53,28 +66,8 @@ def require_name(session: Session, name: str) -> None:
             f"account name {name!r}: want 1 to 40 letters, digits, dots, dashes, spaces or "
             "underscores, starting with a letter or a digit"
         )
-    if name in RESERVED or _find(session, name) is not None:
-        raise UserError(f"account {name!r} exists already; choose another name")
-
-
-def sign_up(
-    session: Session, name: str, password: str | None, role: str = "participant"
-) -> Account:
-    """As `create_user`, for the API: raises Invalid. ``password`` is a hash."""
-    require_free_name(session, name)
-    account = Account(name=name, role=role, password=password)
-    try:
-        with session.begin_nested():
-            session.add(account)
-    except IntegrityError as error:  # the same name at the same moment
-        raise Invalid(f"account {name!r} exists already; choose another name") from error
-    return account
-
-
-def require_free_name(session: Session, name: str) -> None:
-    """As `require_name`, for the API: raises Invalid."""
-    with answered():
-        require_name(session, name)
+    if _is_taken(session, name):
+        raise _taken(name)
 
 
 def free_name(session: Session, wanted: str) -> str:
@@ -82,7 +75,7 @@ def free_name(session: Session, wanted: str) -> str:
     base = re.sub(r"[^A-Za-z0-9._ -]+", "-", wanted).strip("._ -")[:36] or "somebody"
     for number in itertools.count(1):
         name = base if number == 1 else f"{base}-{number}"
-        if name not in RESERVED and _find(session, name) is None:
+        if not _is_taken(session, name):
             return name
     raise AssertionError("unreachable")
 
@@ -266,6 +259,14 @@ def may_operate(session: Session, account: Account) -> bool:
     """Whether an account may have tokens of scope "operate"."""
     organises = select(Organiser.challenge).filter_by(account_id=account.id).limit(1)
     return account.role == "operator" or session.scalar(organises) is not None
+
+
+def _is_taken(session: Session, name: str) -> bool:
+    return name in RESERVED or _find(session, name) is not None
+
+
+def _taken(name: str) -> UserError:
+    return UserError(f"account {name!r} exists already; choose another name")
 
 
 def _find(session: Session, name: str) -> Account | None:

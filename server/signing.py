@@ -61,7 +61,8 @@ def sign_up(
         raise Forbidden("signing up here needs an invitation; ask the operator for one")
     kept = passwords.hashed(password)
     with database.write() as session:
-        account = accounts.sign_up(session, name, kept)
+        with answered():
+            account = accounts.make(session, name, password=kept)
         if invitation:
             used = invitations.redeem(session, invitation, account.id)
             if used.team_id is not None:
@@ -92,7 +93,8 @@ def by_identity(session: Session, how: SignUp, found: oidc.Identity, visitor: Ac
     elif how == "closed":
         raise Forbidden("accounts of this server are made by its operator alone; ask them for one")
     else:
-        account = accounts.sign_up(session, accounts.free_name(session, found.name), None)
+        with answered():
+            account = accounts.make(session, accounts.free_name(session, found.name))
         append_event(session, "account.created", actor=account.name, payload={"oidc": found.issuer})
     session.add(Identity(issuer=found.issuer, subject=found.subject, account_id=account.id))
     session.flush()

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from . import accounts, invitations
 from .db.tables import Account, Membership
 from .db.writes import append_event, insert_ignore
-from .errors import Conflict, Invalid, NotFound
-from .policy import Actor
+from .errors import Conflict, Invalid, NotFound, answered
+from .policy import Action, Actor
 
 MEMBERS: Final = 20
 """Most that a team may have."""
@@ -27,7 +27,8 @@ def create(session: Session, actor: Actor, name: str) -> Account:
     Raises Conflict where the actor is in a team, and Invalid for a bad or taken name.
     """
     assert actor.account_id is not None
-    team = accounts.sign_up(session, name, None, role="team")
+    with answered():
+        team = accounts.make(session, name, "team")
     _enter(session, team, actor.account_id, captain=True)
     append_event(session, "team.created", actor=actor.name, payload={"team": name})
     return team
@@ -66,6 +67,11 @@ def join(session: Session, actor: Actor, code: str) -> Account:
     _enter(session, team, actor.account_id, captain=False)
     append_event(session, "team.joined", actor=actor.name, payload={"team": team.name})
     return team
+
+
+def action_to_remove(actor: Actor, account_id: str) -> Action:
+    """What taking this member out of a team is: leaving it, or managing it."""
+    return "team.leave" if account_id == actor.account_id else "team.manage"
 
 
 def remove(session: Session, actor: Actor, team_id: str, account_id: str) -> None:

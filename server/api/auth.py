@@ -10,12 +10,13 @@ from sqlalchemy.orm import Session
 from .. import accounts, invitations, passwords, schemas, signing, teams
 from ..db import people
 from ..db.tables import Account, Token
-from ..errors import NotFound, Unauthorised
-from .deps import CurrentActor, CurrentState, ReadSession, require
+from ..errors import Unauthorised
+from .deps import CurrentActor, CurrentState, ReadSession, owned, require
 
 router = APIRouter(tags=["accounts"])
 
 NO_STORE = {"Cache-Control": "no-store"}
+MISSING = "there is no such token; look at GET /api/v1/auth/tokens"
 
 
 @router.post("/auth/sign-up", status_code=201)
@@ -23,7 +24,7 @@ def sign_up(
     body: schemas.SignUpRequest, request: Request, response: Response, state: CurrentState
 ) -> schemas.AccountView:
     """A new account, where the server takes them: openly, or with an invitation's code."""
-    state.attempts.count(_address(request))
+    state.attempt(request)
     response.headers.update(NO_STORE)
     made = signing.sign_up(
         state.database, state.settings.sign_up, body.name, body.password, body.invitation
@@ -50,7 +51,7 @@ def create_token(
     """A new token, shown this once; by name and password, or by a token that may do as much."""
     known = None
     if body.name is not None and body.password is not None:
-        state.attempts.count(_address(request), f"name:{body.name}")
+        state.attempt(request, body.name)
         known = signing.checked(state.database, body.name, body.password)
     elif actor.account_id is None:
         raise Unauthorised(
@@ -72,17 +73,14 @@ def create_token(
 def tokens(session: ReadSession, actor: CurrentActor) -> list[schemas.TokenView]:
     """Your good tokens, oldest first, without their text."""
     require(actor, "account.read", actor.account_id)
-    return [people.token(row) for row in accounts.tokens(session, actor.account_id or "")]
+    return people.tokens(session, actor.account_id or "")
 
 
 @router.delete("/auth/tokens/{token_id}", status_code=204)
 def revoke_token(token_id: str, actor: CurrentActor, state: CurrentState) -> Response:
     """Have a token be good no more, also the one that asks. Again and again changes nothing."""
     with state.database.write() as session:
-        row = session.get(Token, token_id)
-        require(actor, "account.write", row.account_id if row is not None else "")
-        if row is None:
-            raise NotFound("there is no such token; look at GET /api/v1/auth/tokens")
+        row = owned(session.get(Token, token_id), actor, "account.write", MISSING)
         accounts.revoke(session, row, actor.name)
     return Response(status_code=204)
 
@@ -93,7 +91,7 @@ def set_password(
 ) -> Response:
     """Another password, by the old one. Browsers that are signed in are signed out."""
     require(actor, "account.write", actor.account_id)
-    state.attempts.count(_address(request), f"name:{actor.name}")
+    state.attempt(request, actor.name)
     known = signing.checked(state.database, actor.name, body.old)
     kept = passwords.hashed(body.new)
     with state.database.write() as session:
@@ -151,10 +149,7 @@ def remove_member(
 ) -> Response:
     """Leave the team, or, as its captain, take somebody out of it. Entries stay the team's."""
     with state.database.write() as session:
-        if account_id == actor.account_id:
-            require(actor, "team.leave", team_id)
-        else:
-            _team(session, actor, team_id)
+        require(actor, teams.action_to_remove(actor, account_id), team_id)
         teams.remove(session, actor, team_id, account_id)
     return Response(status_code=204)
 
@@ -173,7 +168,3 @@ def make_captain(
 def _team(session: Session, actor: CurrentActor, team_id: str) -> Account:
     require(actor, "team.manage", team_id)
     return teams.get(session, team_id)
-
-
-def _address(request: Request) -> str:
-    return f"address:{request.client.host if request.client is not None else ''}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, cast
 
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
@@ -47,6 +47,11 @@ class State:
     def _slots(self) -> tuple[int, int]:
         busy = self.worker.busy if self.worker is not None else 0
         return busy, self.settings.workers
+
+    def attempt(self, request: Request, name: str | None = None) -> None:
+        """Count a try from an address, of a password of this account; raises TooMany."""
+        host = request.client.host if request.client is not None else ""
+        self.attempts.count(f"address:{host}", *([f"name:{name}"] if name is not None else []))
 
     def wake(self) -> None:
         """Have this server's workers look for jobs at once, not at their next turn."""
@@ -104,3 +109,22 @@ def require(
         f"a token of scope {actor.scope!r} and role {actor.role!r} may not do {action}; "
         "ask the operator for one that may"
     )
+
+
+class Owned(Protocol):
+    """Something that belongs to an account."""
+
+    @property
+    def account_id(self) -> Any:
+        """Whose it is."""
+
+
+T = TypeVar("T", bound=Owned)
+
+
+def owned(row: T | None, actor: Actor, action: Action, missing: str) -> T:
+    """The row, if the actor may do this to it; else as `require`, and NotFound for none."""
+    require(actor, action, row.account_id if row is not None else "")
+    if row is None:
+        raise NotFound(missing)
+    return row

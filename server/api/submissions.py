@@ -10,14 +10,15 @@ from .. import lifecycle
 from ..db import queries
 from ..db.tables import Submission, Upload
 from ..errors import Conflict, Invalid, NotFound
-from ..policy import Action, Actor
+from ..policy import Actor
 from ..schemas import LogsView, Page, Source, SubmissionRequest, SubmissionView
-from .deps import CurrentActor, CurrentState, ReadSession, State, require
+from .deps import CurrentActor, CurrentState, ReadSession, State, owned, require
 
 router = APIRouter(prefix="/submissions", tags=["submissions"])
 
 GZIP = b"\x1f\x8b"
 LOGS_BYTES = 256 * 1024
+MISSING = "there is no such submission; look at GET /api/v1/submissions"
 
 
 @router.post("", status_code=202)
@@ -60,7 +61,7 @@ def show(submission_id: str, session: ReadSession, actor: CurrentActor) -> Submi
 def cancel(submission_id: str, actor: CurrentActor, state: CurrentState) -> SubmissionView:
     """Stop the validation of a submission. Again and again changes nothing."""
     with state.database.write() as session:
-        row = _own(session.get(Submission, submission_id), actor, "submission.cancel")
+        row = owned(session.get(Submission, submission_id), actor, "submission.cancel", MISSING)
         lifecycle.cancel(session, row, actor)
     return _after(state, submission_id, actor)
 
@@ -69,7 +70,7 @@ def cancel(submission_id: str, actor: CurrentActor, state: CurrentState) -> Subm
 def withdraw(submission_id: str, actor: CurrentActor, state: CurrentState) -> SubmissionView:
     """Take an accepted submission off the boards for good. Again and again changes nothing."""
     with state.database.write() as session:
-        row = _own(session.get(Submission, submission_id), actor, "submission.withdraw")
+        row = owned(session.get(Submission, submission_id), actor, "submission.withdraw", MISSING)
         lifecycle.withdraw(session, row, actor)
     return _after(state, submission_id, actor)
 
@@ -78,7 +79,7 @@ def withdraw(submission_id: str, actor: CurrentActor, state: CurrentState) -> Su
 def rerun(submission_id: str, actor: CurrentActor, state: CurrentState) -> SubmissionView:
     """Run again what our side failed or what was cancelled. Costs nothing."""
     with state.database.write() as session:
-        row = _own(session.get(Submission, submission_id), actor, "submission.rerun")
+        row = owned(session.get(Submission, submission_id), actor, "submission.rerun", MISSING)
         lifecycle.rerun(session, row, actor)
     return _after(state, submission_id, actor)
 
@@ -92,7 +93,7 @@ def logs(
 ) -> LogsView:
     """What the submission's program printed, from byte ``after`` on; for its owner only."""
     with state.database.read() as session:
-        _own(session.get(Submission, submission_id), actor, "submission.logs")
+        owned(session.get(Submission, submission_id), actor, "submission.logs", MISSING)
         found = queries.logs(session, submission_id)
     parts: list[bytes] = []
     for attempt, sha256 in found:
@@ -101,13 +102,6 @@ def logs(
     text = b"".join(parts)
     shown = text[after : after + LOGS_BYTES]
     return LogsView(text=shown.decode("utf-8", "replace"), next=after + len(shown))
-
-
-def _own(row: Submission | None, actor: Actor, action: Action) -> Submission:
-    require(actor, action, row.account_id if row is not None else "")
-    if row is None:
-        raise NotFound("there is no such submission; look at GET /api/v1/submissions")
-    return row
 
 
 def _after(state: State, submission_id: str, actor: Actor) -> SubmissionView:

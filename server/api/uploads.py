@@ -13,7 +13,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 from sqlalchemy import func, select, update
@@ -29,13 +29,12 @@ from ..errors import (
     ChecksumMismatch,
     Conflict,
     Locked,
-    NotFound,
     TooLarge,
     WrongMediaType,
 )
-from ..policy import Actor
+from ..policy import Action, Actor
 from ..schemas import UploadView
-from .deps import CurrentActor, CurrentState, State, require
+from .deps import CurrentActor, CurrentState, State, owned, require
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
@@ -236,12 +235,9 @@ def _checksum(header: str | None) -> bytes | None:
     return value
 
 
-def _own(row: Upload | None, upload_id: str, actor: Actor, action: Any) -> Upload:
-    if row is None:
-        require(actor, action, "")
-        raise NotFound(f"no upload {upload_id!r} of yours; start with POST /api/v1/uploads")
-    require(actor, action, row.account_id)
-    return row
+def _own(row: Upload | None, upload_id: str, actor: Actor, action: Action) -> Upload:
+    missing = f"no upload {upload_id!r} of yours; start with POST /api/v1/uploads"
+    return owned(row, actor, action, missing)
 
 
 def _file(state: State, upload_id: str) -> Path:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator
 from sqlalchemy.orm import Session
 
 from .. import accounts, invitations, lifecycle, oidc, passwords, signing, teams
-from ..api.deps import MOST, CurrentState, State, get_state, require
+from ..api.deps import MOST, CurrentState, State, get_state, owned, require
 from ..db import people, queries
 from ..db.tables import Account, Submission, Token
 from ..errors import ApiError, Conflict, Forbidden, NotFound, NotReady, TooMany
@@ -61,7 +61,7 @@ def sign_in(request: Request, state: CurrentState, name: Text, password: Text) -
     """Sign in; what is wrong is said above the form."""
     try:
         _require_own_origin(request, state)
-        state.attempts.count(f"address:{_host(request)}", f"name:{name}")
+        state.attempt(request, name)
         known = signing.checked(state.database, name, password)
         with state.database.write() as session:
             text = signing.open_session(session, session.get_one(Account, known))
@@ -115,7 +115,7 @@ def sign_up(
     """A new account, signed in at once."""
     try:
         _require_own_origin(request, state)
-        state.attempts.count(f"address:{_host(request)}")
+        state.attempt(request)
         made = signing.sign_up(
             state.database, state.settings.sign_up, name, password, invitation.strip() or None
         )
@@ -153,7 +153,7 @@ def password(
     kept: list[str] = []
 
     def before() -> None:
-        state.attempts.count(f"address:{_host(request)}", f"name:{visitor.name}")
+        state.attempt(request, visitor.name)
         signing.checked(state.database, visitor.name, old)
         kept.append(passwords.hashed(new))
 
@@ -190,10 +190,10 @@ def revoke(
     """Have a token be good no more."""
 
     def end(session: Session) -> None:
-        row = session.get(Token, token_id)
-        require(visitor, "account.write", row.account_id if row is not None else "")
-        if row is not None:
-            accounts.revoke(session, row, visitor.name)
+        row = owned(
+            session.get(Token, token_id), visitor, "account.write", "there is no such token"
+        )
+        accounts.revoke(session, row, visitor.name)
 
     return _do(request, state, visitor, word, end)
 
@@ -246,9 +246,8 @@ def member(
     team_id = visitor.team_id or ""
 
     def change(session: Session) -> None:
-        own = account_id == visitor.account_id
         if what == "remove":
-            require(visitor, "team.leave" if own else "team.manage", team_id)
+            require(visitor, teams.action_to_remove(visitor, account_id), team_id)
             teams.remove(session, visitor, team_id, account_id)
         elif what == "captain":
             require(visitor, "team.manage", team_id)
@@ -276,12 +275,12 @@ def entry(
     }
 
     def change(session: Session) -> None:
-        row = session.get(Submission, submission_id)
-        if what not in known or row is None:
-            raise NotFound("there is no such entry of yours")
+        missing = "there is no such entry of yours"
+        if what not in known:
+            raise NotFound(missing)
         action, act = known[what]
-        require(visitor, action, row.account_id)
-        act(session, row, visitor)
+        row = session.get(Submission, submission_id)
+        act(session, owned(row, visitor, action, missing), visitor)
 
     answer = _do(request, state, visitor, word, change)
     state.wake()
@@ -360,7 +359,7 @@ def _account(
             entries=queries.submissions(session, mine, limit=LATEST),
             visitor=visitor,
             with_password=own.password is not None,
-            provider=state.settings.oidc_name if state.settings.oidc_issuer else None,
+            provider=_provider_name(state),
             may_audit=can(visitor, "audit.read"),
             word=_word_of(request),
             error=error,
@@ -386,7 +385,7 @@ def _sign(
         error.status if error is not None else 200,
         up=up,
         how=state.settings.sign_up,
-        provider=state.settings.oidc_name if state.settings.oidc_issuer else None,
+        provider=_provider_name(state),
         name=name,
         error=error,
         here="account",
@@ -407,6 +406,10 @@ def _keep(
     """Have the browser keep a cookie that no script reads."""
     secure = _origin(request, state).startswith("https:")
     answer.set_cookie(name, text, max_age=seconds, httponly=True, samesite="lax", secure=secure)
+
+
+def _provider_name(state: State) -> str | None:
+    return state.settings.oidc_name if state.settings.oidc_issuer else None
 
 
 def _provider(state: State) -> oidc.Provider:
@@ -443,7 +446,3 @@ def _require_own_origin(request: Request, state: State) -> None:
             f"this form came from {said or 'nowhere'}; send it from the page itself, or use the "
             "API with a token"
         )
-
-
-def _host(request: Request) -> str:
-    return request.client.host if request.client is not None else ""

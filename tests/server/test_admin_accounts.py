@@ -16,7 +16,7 @@ from bench.errors import UserError
 from server import accounts, settings
 from server.app import create_app
 from server.db.engine import Database
-from server.errors import Invalid
+from server.errors import Invalid, answered
 
 PASSWORD = "four words that I made"
 
@@ -105,8 +105,8 @@ def test_a_name_that_is_taken_at_the_same_moment_is_told_so(
 ) -> None:
     with database.write() as session:
         accounts.create_user(session, "ada")
-    monkeypatch.setattr(accounts, "require_free_name", lambda *_: None)
+    monkeypatch.setattr(accounts, "require_name", lambda *_: None)
     with database.write() as session:
-        with pytest.raises(Invalid, match="exists already"):
-            accounts.sign_up(session, "ada", None)
-        assert accounts.sign_up(session, "bob", None).name == "bob", "the transaction goes on"
+        with pytest.raises(Invalid, match="exists already"), answered():
+            accounts.make(session, "ada")
+        assert accounts.make(session, "bob").name == "bob", "the transaction goes on"
