@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ from . import rules
 if TYPE_CHECKING:
     from bench.tracks.types import Scoring, Track
 
-FORMAT = 2
+FORMAT = 3
 """Part of every inputs hash: raise it when the meaning of a row's data changes."""
 
 
@@ -43,6 +45,18 @@ class Fact:
         if self.status == "clean_error":
             return 0.0
         return self.distance if self.success and self.distance is not None else self.worst_case
+
+    @property
+    def raw(self) -> float:
+        """As counted, but infinite for a failure."""
+        failed = self.distance is None and self.status != "clean_error"
+        return math.inf if failed else self.counted
+
+
+def raw_median(facts: Sequence[Fact]) -> float | None:
+    """The median of the distances with failures as infinite; None when it is, or without facts."""
+    middle = statistics.median(fact.raw for fact in facts) if facts else math.inf
+    return middle if math.isfinite(middle) else None
 
 
 def scored(facts: Iterable[Fact], scoring: Scoring, worst: Mapping[str, float]) -> tuple[Fact, ...]:
@@ -117,6 +131,16 @@ def compute(
         "matches_done": len(done),
         "matches_expected": len(foes) - void,
         "isolated": all(f.sandbox != "process" for match in done for f in match.facts),
+        "matches": [
+            {
+                "opponent_id": match.opponent_id,
+                "match_id": match.match_id,
+                "state": match.state,
+                "median_distance": raw_median(match.facts),
+                "isolated": all(fact.sandbox != "process" for fact in match.facts),
+            }
+            for match in matches
+        ],
     }
     if done:
         facts = [fact for match in done for fact in match.facts]

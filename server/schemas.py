@@ -188,6 +188,18 @@ class WorstOpponent(View):
     median_sample: MedianSample
 
 
+class Met(View):
+    """What became of a row's match against one of the opponents that it is scored against."""
+
+    opponent: EntryRef
+    match_id: str
+    state: Literal["done", "open", "stopped", "failed", "void"] = Field(
+        description="stopped: by our fault; failed: by this entry's; void: by the opponent's"
+    )
+    median_distance: float | None = Field(description="None: not done, or half of it failed")
+    isolated: bool
+
+
 class BoardRow(View):
     """One entry of a board. Rows without a score come last and say why in ``state``/``reason``."""
 
@@ -205,6 +217,7 @@ class BoardRow(View):
     failed_samples: int = Field(description="attacked samples without an adversarial")
     matches_done: int
     matches_expected: int
+    matches: list[Met] = Field(description="against the opponents that count")
     state: RowState
     reason: str | None = Field(description="why there is no score, in words for everybody")
     isolated: bool = Field(description="False: some result came from the process sandbox")
@@ -229,12 +242,43 @@ class BoardRow(View):
         return self.entry.baseline
 
 
+class BoardQuery(Asked):
+    """What of a board is shown, and in which order. Ranks are those of the whole board."""
+
+    q: str = Field(default="", max_length=100, description="part of an entry's or its owner's name")
+    who: Literal["all", "participants", "baselines"] = "all"
+    state: Literal["all", "scored", "playing", "failed"] = "all"
+    sort: Literal["rank", "entry", "score", "accuracy", "opponent", "queries", "updated"] = "rank"
+    order: Literal["asc", "desc"] = Field(default="asc", description="what is missing comes last")
+    page: str | None = Field(
+        default=None, max_length=1000, description="`next` or `previous` of another answer"
+    )
+    limit: int | None = Field(
+        default=None, ge=1, le=1000, description="rows; all where it is left out"
+    )
+
+
+class BoardFormat(BoardQuery):
+    """The same, and how it is written."""
+
+    format: Literal["json", "csv"] | None = Field(
+        default=None, description="as the Accept header says where it is left out"
+    )
+
+
 class BoardView(View):
     """A board: rows by rank. ``version`` changes with anything shown and is the ETag."""
 
     track: TrackView
     version: str
     rows: list[BoardRow]
+    entries: int = Field(description="on the whole board")
+    scored: int = Field(description="on the whole board")
+    found: int = Field(description="rows that the query matches, shown or on other pages")
+    leader: EntryRef | None = Field(description="who has the first rank of the whole board")
+    leading: float | None = Field(description="the best score of the whole board")
+    next: str | None = Field(description="`page` of the rows after these")
+    previous: str | None = Field(description="`page` of the rows before these")
     waiting: int = Field(description="jobs of this track that are queued or running")
     isolated: bool = Field(description="False: some row holds results of the process sandbox")
     updated_at: datetime | None

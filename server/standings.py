@@ -7,6 +7,7 @@ in ``board_history``.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -183,6 +184,10 @@ def _write(session: Session, found: Due, stored: Mapping[str, Stored]) -> dict[s
             "score": data["score"],
             "state": data["state"],
             "standing": standing(track, entry, required),
+            "clean_accuracy": data["clean_accuracy"],
+            "mean_queries": data["mean_queries"],
+            "isolated": data["isolated"],
+            **_bounds(data),
             "opponents": opposing,
             "data": data,
             "inputs_hash": digest,
@@ -193,6 +198,15 @@ def _write(session: Session, found: Due, stored: Mapping[str, Stored]) -> dict[s
         moved = before is None or (before.score, before.state) != became
         changed[entry.id] = became if moved else None
     return changed
+
+
+def _bounds(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The interval of a row, where it is finite, and its worst opponent."""
+    lower, upper = data["interval"] or (None, None)
+    if not all(bound is not None and math.isfinite(bound) for bound in (lower, upper)):
+        lower = upper = None
+    worst = data["worst_opponent"]
+    return {"lower": lower, "upper": upper, "worst_id": worst and worst["opponent_id"]}
 
 
 def _tell(session: Session, track: Track, changed: dict[str, Became], gone: set[str]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy.orm import Session
 
 from .. import challenges, rounds
@@ -10,8 +12,9 @@ from ..db import queries
 from ..db.tables import Round
 from ..errors import NotFound, answered
 from ..policy import Actor
-from ..schemas import BoardView, ChallengeView, RoundRequest, RoundView, TrackView
+from ..schemas import BoardFormat, BoardView, ChallengeView, RoundRequest, RoundView, TrackView
 from .deps import CurrentActor, CurrentState, ReadSession, require
+from .tracks import answer
 
 router = APIRouter(tags=["challenges"])
 
@@ -95,10 +98,19 @@ def one_round(round_id: str, session: ReadSession, actor: CurrentActor) -> Round
     return queries.round_of(session, round_id, actor)
 
 
-@router.get("/rounds/{round_id}/boards/{track}")
-def board(round_id: str, track: str, session: ReadSession, actor: CurrentActor) -> BoardView:
-    """A board of a round, once it is published."""
-    return queries.round_board(session, round_id, track, actor)
+@router.get("/rounds/{round_id}/boards/{track}", response_model=BoardView)
+def board(
+    round_id: str,
+    track: str,
+    session: ReadSession,
+    actor: CurrentActor,
+    query: Annotated[BoardFormat, Query()],
+    accept: Annotated[str, Header()] = "application/json",
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """A board of a round, once it is published; asked as other boards are."""
+    view = queries.round_board(session, round_id, track, actor, query)
+    return answer(view, query, accept, if_none_match)
 
 
 @router.post("/rounds/{round_id}:publish", status_code=202)

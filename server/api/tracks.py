@@ -18,6 +18,7 @@ from ..db import queries
 from ..errors import BadRequest
 from ..rules import tracks as known_tracks
 from ..schemas import (
+    BoardFormat,
     BoardView,
     EventView,
     HistoryRow,
@@ -56,19 +57,16 @@ def rules(track: str, session: ReadSession) -> TrackView:
 def board(
     track: str,
     session: ReadSession,
+    query: Annotated[BoardFormat, Query()],
     accept: Annotated[str, Header()] = "application/json",
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """A board as JSON, or as CSV where Accept names text/csv; 304 while nothing has changed."""
-    view = queries.board(session, track)
-    as_csv = "text/csv" in accept and "application/json" not in accept
-    tag = f'"{view.version}{"-csv" if as_csv else ""}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept"}
-    if if_none_match is not None and _matches(if_none_match, tag):
-        return Response(status_code=304, headers=headers)
-    if as_csv:
-        return Response(to_csv(view), media_type="text/csv; charset=utf-8", headers=headers)
-    return Response(view.model_dump_json(), media_type="application/json", headers=headers)
+    """A board, or what is asked for of it; 304 while nothing has changed.
+
+    JSON, or CSV where ``format`` or the Accept header says so.
+    """
+    view = queries.board(session, track, query)
+    return answer(view, query, accept, if_none_match)
 
 
 @router.get("/boards/{track}/history")
@@ -129,6 +127,22 @@ async def events(
     else:
         await run_in_threadpool(_events, state, track, start, 1)
     return EventSourceResponse(_stream(state, track, start), ping=PING_SECONDS)
+
+
+def answer(view: BoardView, query: BoardFormat, accept: str, if_none_match: str | None) -> Response:
+    """A board as JSON or CSV, under its ETag."""
+    as_csv = "text/csv" in accept and "application/json" not in accept
+    if query.format is not None:
+        as_csv = query.format == "csv"
+    tag = f'"{view.version}{"-csv" if as_csv else ""}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept"}
+    if if_none_match is not None and _matches(if_none_match, tag):
+        return Response(status_code=304, headers=headers)
+    if as_csv:
+        name = f'inline; filename="{view.track.name}.csv"'
+        headers |= {"Content-Disposition": name}
+        return Response(to_csv(view), media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(view.model_dump_json(), media_type="application/json", headers=headers)
 
 
 def to_csv(view: BoardView) -> str:

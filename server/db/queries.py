@@ -7,19 +7,19 @@ raises errors.NotFound (a 404).
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, aliased, defer
 
 from bench.errors import TiltyardError
 
-from .. import challenges, frozen, jobs, rules, scoring
+from .. import challenges, frozen, rules, scoring
 from .. import schemas as views
 from ..errors import NotFound
 from ..policy import ANONYMOUS, Actor
+from .boards import board, pictures, row_of
 from .history import history, progress, scorings
 from .rounds import (
     challenge,
@@ -30,7 +30,7 @@ from .rounds import (
     rounds,
 )
 from .submissions import logs, queue, submission, submissions, visible
-from .tables import Attempt, BoardRow, Event, Job, Match, Round, SampleResult, Submission
+from .tables import Attempt, Event, Job, Match, Round, SampleResult, Submission
 from .views import (
     PUBLIC_REASONS,
     PUBLIC_STATES,
@@ -38,22 +38,18 @@ from .views import (
     attempt_view,
     entry_ref,
     event_view,
-    interval,
     median_distance,
-    median_sample,
     query_curve,
     sample_view,
     summary,
     when,
-    worst_opponent,
 )
 
 if TYPE_CHECKING:
-    from bench.tracks.types import Track
+    pass
 
 __all__ = [
     "board",
-    "board_of",
     "challenge",
     "challenges_here",
     "entry",
@@ -62,6 +58,7 @@ __all__ = [
     "logs",
     "match",
     "matches",
+    "pictures",
     "progress",
     "queue",
     "round_board",
@@ -91,54 +88,6 @@ def tracks(session: Session) -> list[views.TrackView]:
 def track(session: Session, name: str) -> views.TrackView:
     """One track by name."""
     return rules.track_view(scoring.current(session, rules.track(name)))
-
-
-def board(session: Session, track: str) -> views.BoardView:
-    """The board of a track, rows by rank, unscored ones last."""
-    return board_of(session, scoring.current(session, rules.track(track)))
-
-
-def board_of(session: Session, of: Track, *, of_round: bool = False) -> views.BoardView:
-    """The board of a track as it scores; ``of_round``: entries never leave it."""
-    version = rules.rules_version(of)
-    query = (
-        select(BoardRow, Submission)
-        .join(Submission, Submission.id == BoardRow.submission_id)
-        .where(BoardRow.board == of.name, BoardRow.rules_version == rules.board_version(of))
-    )
-    if not of_round:
-        query = query.where(Submission.state.in_(PUBLIC_STATES))
-    stored = session.execute(query).all()
-    refs = _opponent_refs(session, [row.data for row, _ in stored])
-    rows = _ranked(
-        [_board_row(row, submission, refs) for row, submission in stored],
-        higher_is_better=of.higher_is_better,
-    )
-    waiting = session.scalar(
-        select(func.count())
-        .select_from(Job)
-        .outerjoin(Match, Match.id == Job.match_id)
-        .join(Submission, Submission.id == Job.submission_id)
-        .where(
-            Job.state.in_(jobs.OPEN),
-            Match.rules_version == version
-            if of_round
-            else or_(
-                Match.rules_version == version,
-                and_(Submission.track == of.name, Match.round_id.is_(None)),
-            ),
-        )
-    )
-    text = "\n".join([of.name, str(waiting), *(row.model_dump_json() for row in rows)])
-    return views.BoardView(
-        track=rules.track_view(of),
-        version=hashlib.sha256(text.encode()).hexdigest()[:32],
-        rows=rows,
-        waiting=waiting or 0,
-        isolated=all(row.isolated for row in rows),
-        updated_at=max((row.updated_at for row in rows if row.updated_at), default=None),
-        last_event_id=session.scalar(select(func.max(Event.id))) or 0,
-    )
 
 
 def matches(
@@ -244,7 +193,7 @@ def entry(session: Session, submission_id: str, actor: Actor | None = None) -> v
         .order_by(Attempt.started_at.desc())
         .limit(50)
     )
-    shown = next((r for r in board(session, of.name).rows if r.entry.id == row.id), None)
+    shown = row_of(session, of.name, row.id)
     played = matches(session, submission=row.id, limit=500).items
     return views.EntryView(
         ref=entry_ref(row),
@@ -271,69 +220,6 @@ def events(
     if track is not None:
         query = query.where(Event.track == rules.track(track).name)
     return [event_view(row) for row in session.scalars(query)]
-
-
-def _board_row(
-    row: BoardRow, submission: Submission, refs: dict[str, views.EntryRef]
-) -> views.BoardRow:
-    data = row.data
-    return views.BoardRow(
-        rank=None,
-        entry=entry_ref(submission),
-        score=data["score"],
-        interval=interval(data["interval"]),
-        separable=None,
-        clean_accuracy=data["clean_accuracy"],
-        worst_opponent=worst_opponent(data["worst_opponent"], refs),
-        why=median_sample(data["why"], refs),
-        mean_queries=data["mean_queries"],
-        failed_samples=data["failed_samples"],
-        matches_done=data["matches_done"],
-        matches_expected=data["matches_expected"],
-        state=data["state"],
-        reason=data["reason"],
-        isolated=data["isolated"],
-        accepted_at=when(submission.accepted_at or submission.created_at),
-        updated_at=when(row.updated_at),
-    )
-
-
-def _ranked(rows: list[views.BoardRow], *, higher_is_better: bool) -> list[views.BoardRow]:
-    """Rows in the order of the board, with ranks (ties share one) and separability filled in."""
-    from bench.score import ranks
-
-    rank = ranks({row.entry.id: row.score for row in rows}, higher_is_better=higher_is_better)
-    ordered = sorted(
-        rows,
-        key=lambda row: (
-            rank[row.entry.id] is None,
-            rank[row.entry.id] or 0,
-            row.accepted_at,
-            row.entry.id,
-        ),
-    )
-    done: list[views.BoardRow] = []
-    for position, row in enumerate(ordered):
-        following = ordered[position + 1] if position + 1 < len(ordered) else None
-        separable = None
-        if following is not None and row.interval and following.interval:
-            separable = (
-                row.interval.upper < following.interval.lower
-                or following.interval.upper < row.interval.lower
-            )
-        done.append(row.model_copy(update={"rank": rank[row.entry.id], "separable": separable}))
-    return done
-
-
-def _opponent_refs(session: Session, rows: list[dict[str, Any]]) -> dict[str, views.EntryRef]:
-    wanted = {
-        part["opponent_id"]
-        for data in rows
-        for part in (data["why"], data["worst_opponent"])
-        if part
-    }
-    found = session.scalars(select(Submission).where(Submission.id.in_(wanted)))
-    return {row.id: entry_ref(row) for row in found}
 
 
 def _match(session: Session, match_id: str, actor: Actor) -> Match:

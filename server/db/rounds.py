@@ -10,6 +10,7 @@ from .. import rounds as frozen_rounds
 from .. import schemas as views
 from ..errors import NotFound
 from ..policy import Actor, can
+from .boards import WHOLE, board_of
 from .tables import Round, RoundEntry, Submission
 from .views import entry_ref, when
 
@@ -91,17 +92,21 @@ def round_of(session: Session, round_id: str, actor: Actor) -> views.RoundView:
     return round_view(session, row, actor)
 
 
-def round_board(session: Session, round_id: str, track: str, actor: Actor) -> views.BoardView:
+def round_board(
+    session: Session,
+    round_id: str,
+    track: str,
+    actor: Actor,
+    query: views.BoardQuery = WHOLE,
+) -> views.BoardView:
     """The board of a track in a round; NotFound until it is published, but for organisers."""
-    from .queries import board_of
-
     row = frozen_rounds.get(session, round_id)
     if row.state != "published" and not can(actor, "round.read", challenge=row.challenge):
         raise NotFound(f"the boards of the round {row.name!r} are shown once it is published")
     found = {each.name: each for each in frozen.tracks_of(row)}
     if track not in found:
         raise NotFound(f"the round {row.name!r} has no track {track!r}; it has {', '.join(found)}")
-    return board_of(session, found[track], of_round=True)
+    return board_of(session, found[track], query, of_round=True)
 
 
 def is_seen(session: Session, round_id: str | None, actor: Actor) -> bool:

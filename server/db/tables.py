@@ -30,6 +30,7 @@ from sqlalchemy import (
     MetaData,
     String,
     UniqueConstraint,
+    true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -321,6 +322,12 @@ class BoardRow(Base):
     state: Mapped[RowState] = mapped_column(String)
     standing: Mapped[float | None]  # against baselines alone: who is among the best
     opponents: Mapped[str]  # SHA-256 of whom it is scored against; another one: it is out of date
+    lower: Mapped[float | None]  # this and what follows stands in ``data`` too: here to sort by
+    upper: Mapped[float | None]
+    clean_accuracy: Mapped[float | None]
+    mean_queries: Mapped[float | None]
+    worst_id: Mapped[str | None] = mapped_column(ForeignKey("submission.id"))
+    isolated: Mapped[bool] = mapped_column(default=True, server_default=true())
     data: Mapped[dict[str, Any]]
     inputs_hash: Mapped[str]
     updated_at: Mapped[float] = mapped_column(default=db_now())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from statistics import median
 from typing import Any, overload
 
 from bench.reports.curves import query_points
 
 from .. import schemas as views
+from ..boards import raw_median
 from ..standings import fact_of
 from .tables import Attempt, Event, Job, SampleResult, Submission
 
@@ -68,6 +68,21 @@ def median_sample(
     )
 
 
+def met(data: list[dict[str, Any]], refs: dict[str, views.EntryRef]) -> list[views.Met]:
+    """The stored matches of a row, against opponents that are still there."""
+    return [
+        views.Met(
+            opponent=refs[each["opponent_id"]],
+            match_id=each["match_id"],
+            state=each["state"],
+            median_distance=each["median_distance"],
+            isolated=each["isolated"],
+        )
+        for each in data
+        if each["opponent_id"] in refs
+    ]
+
+
 def worst_opponent(
     data: dict[str, Any] | None, refs: dict[str, views.EntryRef]
 ) -> views.WorstOpponent | None:
@@ -106,16 +121,12 @@ def summary(samples: Sequence[SampleResult]) -> views.MatchSummary | None:
 
 def median_distance(samples: Sequence[SampleResult]) -> float | None:
     """The median of the distances; None when it is infinite or there are none."""
-    middle = median(raw_distances(samples)) if samples else math.inf
-    return middle if math.isfinite(middle) else None
+    return raw_median([fact_of(row) for row in samples])
 
 
 def raw_distances(samples: Sequence[SampleResult]) -> list[float]:
     """Distances with 0 for clean errors and infinity for failures."""
-    return [
-        math.inf if row.distance is None and row.status != "clean_error" else fact_of(row).counted
-        for row in samples
-    ]
+    return [fact_of(row).raw for row in samples]
 
 
 def accuracy_curve(samples: Sequence[SampleResult]) -> list[views.CurvePoint]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
+from pydantic import ConfigDict
 from sqlalchemy.orm import Session
 
 from bench.errors import TiltyardError
@@ -17,8 +18,8 @@ from ..db import queries
 from ..db.views import HIDDEN_NAME
 from ..errors import NotFound
 from ..policy import ANONYMOUS
-from ..schemas import MatchRef, SubmissionState
-from . import show
+from ..schemas import BoardQuery, BoardView, MatchRef, SubmissionState
+from . import boards, show
 from .people import Visitor
 from .render import STATIC, page
 
@@ -30,32 +31,44 @@ MATRIX = 2000
 """Matches that a heat table looks through at most, newest first."""
 KINDS = ("board", "submission.cancel", *(f"submission.{s}" for s in get_args(SubmissionState)))
 """Events of a track after which its board is fetched again."""
+BEST = 5
+"""Rows of each board on the first page."""
 FOR_EVER = "public, max-age=31536000, immutable"
+
+
+class Anything(BoardQuery):
+    """A board's query in an address that somebody may have added to."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+Asked = Annotated[Anything, Query()]
 
 
 @router.get("/")
 def index(request: Request, session: ReadSession) -> HTMLResponse:
     """All tracks with the top of their boards."""
-    boards = [queries.board(session, track.name) for track in queries.tracks(session)]
+    best = BoardQuery(state="scored", limit=BEST)
+    tops = [queries.board(session, track.name, best) for track in queries.tracks(session)]
     rounds = [
         each
         for challenge in queries.challenges_here(session)
         for each in queries.rounds(session, challenge.name, ANONYMOUS)
     ]
-    return page(request, "index.html", boards=boards, rounds=rounds, here="boards")
+    return page(request, "index.html", boards=tops, rounds=rounds, here="boards")
 
 
 @router.get("/boards/{track}")
-def board(request: Request, track: str, session: ReadSession) -> HTMLResponse:
-    """One board, live where the browser can."""
-    context = _board(session, track)
+def board(request: Request, track: str, session: ReadSession, asked: Asked) -> HTMLResponse:
+    """One board, or what is asked for of it; live where the browser can."""
+    context = _board(session, track, asked)
     return page(request, "board.html", here="boards", kinds=KINDS, **context)
 
 
 @router.get("/boards/{track}/table")
-def board_table(request: Request, track: str, session: ReadSession) -> HTMLResponse:
+def board_table(request: Request, track: str, session: ReadSession, asked: Asked) -> HTMLResponse:
     """The live part of a board page alone: what the script swaps in."""
-    return page(request, "_board.html", **_board(session, track))
+    return page(request, "_board.html", **_board(session, track, asked))
 
 
 @router.get("/boards/{track}/matrix")
@@ -94,17 +107,22 @@ def one_round(
 
 @router.get("/rounds/{round_id}/boards/{track}")
 def round_board(
-    request: Request, round_id: str, track: str, session: ReadSession, actor: Visitor
+    request: Request,
+    round_id: str,
+    track: str,
+    session: ReadSession,
+    actor: Visitor,
+    asked: Asked,
 ) -> HTMLResponse:
     """A board of a published round."""
-    view = queries.round_board(session, round_id, track, actor)
-    played = _matches(session, version=view.track.rules_version)
+    query = asked.model_copy(update={"limit": asked.limit or boards.ROWS})
+    view = queries.round_board(session, round_id, track, actor, query)
+    here = f"/rounds/{round_id}/boards/{track}"
     return page(
         request,
         "round_board.html",
         round=queries.round_of(session, round_id, actor),
-        board=view,
-        matrix=show.matrix(played),
+        **_shown(session, view, query, here, f"/api/v1{here}"),
         here="boards",
     )
 
@@ -193,9 +211,28 @@ def static(name: str) -> Response:
     return Response(path.read_bytes(), media_type=media_type, headers={"Cache-Control": FOR_EVER})
 
 
-def _board(session: Session, track: str) -> dict[str, Any]:
-    view = queries.board(session, track)
-    return {"board": view, "matrix": show.matrix(_matches(session, track))}
+def _board(session: Session, track: str, asked: BoardQuery) -> dict[str, Any]:
+    query = asked.model_copy(update={"limit": asked.limit or boards.ROWS})
+    view = queries.board(session, track, query)
+    return _shown(session, view, query, f"/boards/{track}", f"/api/v1/boards/{track}")
+
+
+def _shown(
+    session: Session, view: BoardView, query: BoardQuery, here: str, data: str
+) -> dict[str, Any]:
+    """What the template of a board needs; ``here`` and ``data``: the addresses of the two."""
+    shown = {} if view.track.hidden else queries.pictures(session, view.rows)
+    return {
+        "board": view,
+        "asked": query,
+        "links": boards.Links(query, here, data),
+        "pictures": {
+            entry: f"/matches/{match}/images/{sample}" for entry, (match, sample) in shown.items()
+        },
+        "strips": boards.strips(view.rows),
+        "level": boards.level(view.rows),
+        "matrix": boards.matrix(view),
+    }
 
 
 def _matches(

@@ -181,6 +181,13 @@ def _cell(match: MatchRef | None, largest: float) -> tuple[Cell, int | None]:
         if match.state in ("leased", "running"):
             word = "playing"
         return Cell(word, link=link), None
-    value = float("inf") if match.median_distance is None else match.median_distance
-    note = None if match.isolated else "not isolated"
+    return value_cell(match.median_distance, match.isolated, link, largest)
+
+
+def value_cell(
+    median: float | None, isolated: bool, link: str, largest: float
+) -> tuple[Cell, int | None]:
+    """A median distance in a heat table, shaded by the largest; None is infinite."""
+    value = float("inf") if median is None else median
+    note = None if isolated else "not isolated"
     return Cell(components.distance(value), value, link, note), components.shade(value, largest)

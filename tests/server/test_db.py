@@ -25,7 +25,7 @@ def test_the_migrations_give_exactly_the_tables(database: Database) -> None:
 
 
 def test_the_migrations_go_down_to_nothing_and_up_again(database: Database) -> None:
-    assert migrations.current(database) == "0003"
+    assert migrations.current(database) == "0004"
     migrations.downgrade(database, "base")
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
     migrations.upgrade(database)
@@ -61,7 +61,7 @@ def test_upgrading_twice_at_once_is_harmless(database: Database) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    assert migrations.current(database) == "0003"
+    assert migrations.current(database) == "0004"
 
 
 def test_sqlite_is_durable_and_checks_references(sqlite: Database) -> None:

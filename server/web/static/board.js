@@ -1,4 +1,4 @@
-// A board that follows the server's events, and tables that sort. The page is whole without this.
+// A board that follows the server's events and is sorted in place. The page is whole without this.
 "use strict";
 
 (() => {
@@ -7,11 +7,12 @@
   const state = document.getElementById("live-state");
   const pause = document.getElementById("live-pause");
   const said = document.getElementById("live-said");
+  const form = document.querySelector("form.filters");
   let source = null;
   let last = live.dataset.last;
   let paused = false;
   let waiting = null; // one fetch for a burst of events
-  let order = null; // { column, descending } chosen by the reader, kept over updates
+  let asked = 0; // numbers the fetches: of two under way only the later one is shown
 
   function show(name, text) {
     state.dataset.state = name;
@@ -33,23 +34,31 @@
   function heard(event) {
     if (event.lastEventId) last = event.lastEventId;
     clearTimeout(waiting);
-    waiting = setTimeout(refresh, 150);
+    waiting = setTimeout(update, 150);
   }
 
   async function refresh() {
+    const mine = ++asked;
     let answer;
     try {
       answer = await fetch(live.dataset.fragment, { headers: { Accept: "text/html" } });
     } catch {
-      return; // the stream's own error handling says so
+      return false; // the stream's own error handling says so
     }
-    if (!answer.ok) return;
+    if (!answer.ok) return false;
+    const text = await answer.text();
+    if (mine !== asked) return true;
     const before = scores();
     const focused = document.activeElement && document.activeElement.dataset.focus;
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const fresh = new DOMParser().parseFromString(text, "text/html");
     live.replaceChildren(...fresh.body.childNodes);
-    prepare();
     if (focused) live.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
+    return before;
+  }
+
+  async function update() {
+    const before = await refresh();
+    if (!(before instanceof Map)) return;
     const news = [];
     for (const row of live.querySelectorAll("#board tbody tr")) {
       if (before.get(row.dataset.key) !== row.dataset.score) {
@@ -61,44 +70,30 @@
     said.textContent = `Board updated${news.length ? ": " + news.join(", ") : ""}. ${summary}.`;
   }
 
+  // Another order or page of the same board: its address is the permalink.
+  async function swap(address) {
+    const url = new URL(address, location.href);
+    live.dataset.fragment = `${url.pathname}/table${url.search}`;
+    for (const name of ["sort", "order"]) {
+      const field = form.elements[name];
+      field.value = url.searchParams.get(name) ?? field.options[0].value;
+    }
+    if (!(await refresh())) location.assign(address);
+    said.textContent = live.querySelector("#board caption")?.textContent.trim() ?? "";
+  }
+
+  live.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-swap]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    history.pushState(null, "", link.href);
+    swap(link.href);
+  });
+  addEventListener("popstate", () => swap(location.href));
+
   function scores() {
     const rows = live.querySelectorAll("#board tbody tr");
     return new Map([...rows].map((row) => [row.dataset.key, row.dataset.score]));
-  }
-
-  function prepare() {
-    const table = document.getElementById("board");
-    if (!table) return;
-    table.querySelectorAll("thead th[data-sort]").forEach((head, column) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = head.textContent;
-      button.dataset.focus = `sort-${column}`;
-      button.addEventListener("click", () => {
-        const same = order && order.column === column;
-        order = { column, descending: same ? !order.descending : false };
-        sort(table);
-      });
-      head.replaceChildren(button);
-    });
-    if (order) sort(table);
-  }
-
-  function sort(table) {
-    const heads = table.querySelectorAll("thead th");
-    heads.forEach((head) => head.removeAttribute("aria-sort"));
-    const head = heads[order.column];
-    head.setAttribute("aria-sort", order.descending ? "descending" : "ascending");
-    const numbers = head.dataset.sort === "number";
-    const key = (row) => row.cells[order.column].dataset.value;
-    const rows = [...table.tBodies[0].rows];
-    rows.sort((a, b) => {
-      const [x, y] = [key(a), key(b)];
-      if (x === "" || y === "") return (x === "") - (y === ""); // what is missing comes last
-      const difference = numbers ? x - y : x.localeCompare(y);
-      return order.descending ? -difference : difference;
-    });
-    table.tBodies[0].append(...rows);
   }
 
   pause.addEventListener("click", () => {
@@ -110,12 +105,11 @@
       clearTimeout(waiting);
       show("paused", "paused");
     } else {
-      refresh();
+      update();
       listen();
     }
   });
 
   bar.hidden = false;
-  prepare();
   listen();
 })();

@@ -53,24 +53,57 @@ def test_a_board_sorts_by_keyboard_and_stays_sorted_over_updates(world: World, p
     world.play()
     page.goto(BOARD)
     expect(page.locator("#live-state")).to_have_text("live")
-    page.get_by_role("button", name="Entry").focus()
+    page.evaluate("window.sameDocument = true")
+    page.locator("#board").get_by_role("link", name="Entry").focus()
     page.keyboard.press("Enter")
     head = page.locator("#board thead th", has_text="Entry")
     expect(head).to_have_attribute("aria-sort", "ascending")
     page.keyboard.press("Enter")
     expect(head).to_have_attribute("aria-sort", "descending")
     assert names(page) == ["small_cnn:training=pgd", "small_cnn"]
+    assert page.url.endswith(f"{BOARD}?sort=entry&order=desc")
     world.enter("zebra", MODEL_TRACK)
     expect(page.locator("#board tbody tr").first).to_contain_text("zebra", timeout=30_000)
-    expect(page.locator("#board thead th", has_text="Entry")).to_have_attribute(
-        "aria-sort", "descending"
+    expect(head).to_have_attribute("aria-sort", "descending")
+    assert page.evaluate("document.activeElement.dataset.focus") == "sort-entry"
+    page.locator("#board").get_by_role("link", name="Score").click()
+    expect(page.locator("#board thead th", has_text="Score")).to_have_attribute(
+        "aria-sort", "ascending"
     )
-    assert page.evaluate("document.activeElement.textContent") == "Entry"
-    page.get_by_role("button", name="Score").click()
-    expect(page.locator("#board thead th", has_text="Entry")).not_to_have_attribute(
-        "aria-sort", "descending"
-    )
+    expect(head).not_to_have_attribute("aria-sort", "descending")
     assert names(page)[-1] == "zebra"  # without a score: last, whichever way
+    page.go_back()
+    expect(head).to_have_attribute("aria-sort", "descending")
+    assert page.evaluate("window.sameDocument") is True
+    page.reload()
+    assert names(page)[0] == "zebra"  # the address says it all
+
+
+def test_a_filter_is_an_address_that_shows_the_same_to_others(world: World, page: Page) -> None:
+    world.play()
+    world.enter("Ridgeline", MODEL_TRACK, owner="grace")
+    world.enter("Ridge and furrow", MODEL_TRACK)
+    world.play()
+    page.goto(BOARD)
+    page.get_by_label("Name or team").fill("RIDGE")
+    page.get_by_role("combobox", name="By").select_option("entry")
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.locator("#board caption")).to_contain_text("2 of 4 entries")
+    assert names(page) == ["Ridge and furrow", "Ridgeline"]
+    expect(page.locator("#live-state")).to_have_text("live")
+    ranks = page.locator("#board tbody td[data-label=Rank]").all_inner_texts()
+    assert ranks == ["4", "1"]  # of the whole board
+    with page.expect_download() as caught:
+        page.get_by_role("link", name="CSV").click()
+    text = caught.value.path().read_text().splitlines()
+    assert [line.split(",")[1] for line in text[1:]] == ["Ridge and furrow", "Ridgeline"]
+    page.goto(f"{BOARD}?q=grace&who=participants&utm_source=elsewhere")
+    assert names(page) == ["Ridgeline"]
+    page.goto(f"{BOARD}?q=nobody+has+this+name")
+    expect(page.locator(".empty").first).to_contain_text("None of the 4 entries is like that.")
+    page.get_by_role("link", name="Show them all").click()
+    assert len(names(page)) == 4
 
 
 def test_everything_works_without_javascript(
@@ -83,8 +116,13 @@ def test_everything_works_without_javascript(
     page.get_by_role("link", name="Robust models on MNIST (5,000)").click()
     expect(page.locator("#board tbody tr")).to_have_count(2)
     expect(page.locator("#live-bar")).to_be_hidden()
-    expect(page.locator("#board thead button")).to_have_count(0)
-    page.locator("#board tbody tr").first.get_by_role("link", name="boundary").click()
+    page.get_by_label("State").select_option("playing")
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.locator(".empty").first).to_contain_text("None of the 2 entries is like that.")
+    page.get_by_role("link", name="Show them all").click()
+    page.locator("#board").get_by_role("link", name="Clean accuracy").click()
+    assert page.url.endswith("?sort=accuracy")
+    page.locator("#board tbody tr").first.get_by_role("link", name="boundary", exact=True).click()
     expect(page.locator("h1")).to_contain_text("against boundary")
     expect(page.get_by_role("img", name="Robust accuracy against epsilon (L2)")).to_be_visible()
     page.locator("details summary").first.click()
@@ -108,8 +146,9 @@ def test_no_page_scrolls_sideways(world: World, page: Page, width: int, scheme: 
     entry = world.entry_id("small_cnn")
     final = world.round("final")
     for path in (
-        "/", BOARD, f"{BOARD}/matrix", f"{BOARD}/history", f"/matches/{match}", f"/entries/{entry}",
-        "/queue", f"/rounds/{final}", f"/rounds/{final}{BOARD}",
+        "/", BOARD, f"{BOARD}?q=line&sort=score", f"{BOARD}/matrix", f"{BOARD}/history",
+        f"/matches/{match}", f"/entries/{entry}", "/queue",
+        f"/rounds/{final}", f"/rounds/{final}{BOARD}",
     ):  # fmt: skip
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") == width, path
@@ -141,8 +180,9 @@ def test_axe_finds_nothing_on_any_page(world: World, page: Page, width: int, sch
     entry = world.entry_id("Ridgeline")
     final = world.round("final")
     for path in (
-        "/", BOARD, f"{BOARD}/matrix", f"{BOARD}/history", f"/matches/{match}", f"/entries/{entry}",
-        "/queue", f"/rounds/{final}", f"/rounds/{final}{BOARD}",
+        "/", BOARD, f"{BOARD}?q=line&sort=score", f"{BOARD}/matrix", f"{BOARD}/history",
+        f"/matches/{match}", f"/entries/{entry}", "/queue",
+        f"/rounds/{final}", f"/rounds/{final}{BOARD}",
     ):  # fmt: skip
         page.goto(path)
         if path == BOARD:

@@ -327,3 +327,64 @@ def test_the_history_of_a_board_names_every_change_and_every_rule(
         assert f"{row.name} baseline {row.rank} {components.distance(row.score)} scored" in text
     assert "as the track has it" in text
     assert f'href="/boards/{MODEL_TRACK}/history"' in get(client, f"/boards/{MODEL_TRACK}")
+
+
+def test_a_board_begins_with_who_leads_how_sure_that_is_and_the_picture_that_decided(
+    world: World, client: httpx.Client
+) -> None:
+    world.play()
+    world.enter("Ridgeline", MODEL_TRACK)
+    world.play(strength=30)
+    html = get(client, f"/boards/{MODEL_TRACK}")
+    with world.database.read() as session:
+        first, second = queries.board(session, MODEL_TRACK).rows[:2]
+    assert first.name == "Ridgeline"
+    assert first.score is not None
+    assert first.interval is not None
+    assert first.why is not None
+    verdict = re.search(r'<section class="verdict".*?</section>', html, re.DOTALL)
+    assert verdict is not None
+    text = plain(verdict[0])
+    low, high = (components.distance(x) for x in (first.interval.lower, first.interval.upper))
+    assert f"a change larger than {components.distance(first.score)}" in text
+    assert f"with 95 % confidence between {low} and {high}" in text
+    sure = "the first place is sure as far as these images go" in text
+    assert sure == bool(first.separable)
+    assert (second.name in text) == (not first.separable)
+    pictures = re.findall(r'src="([^"]+/(original|adversarial).png)"', verdict[0])
+    assert [kind for _, kind in pictures] == ["original", "adversarial"]
+    with world.database.read() as session:
+        samples = queries.samples(session, first.why.match_id)
+    index = next(s.index for s in samples if s.image_id == first.why.image_id)
+    assert pictures[1][0] == f"/matches/{first.why.match_id}/images/{index}/adversarial.png"
+    assert client.get(pictures[1][0]).status_code == 200
+
+
+def test_data_links_give_exactly_what_is_shown(world: World, client: httpx.Client) -> None:
+    world.play()
+    for number in range(5):
+        world.enter(f"Ridgeline {number}", MODEL_TRACK)
+    world.play()
+    html = get(client, f"/boards/{MODEL_TRACK}?q=ridge&limit=2&sort=entry&order=desc")
+    names = re.findall(r'<th scope="row" class="wide"><a [^>]*>([^<]*)</a>', html)
+    assert names[:2] == ["Ridgeline 4", "Ridgeline 3"]
+    by_form: dict[str, list[str]] = {}
+    for address, form in re.findall(r'href="(/api/v1/boards/[^"]+)">(CSV|JSON)</a>', html):
+        by_form.setdefault(form, []).append(address.replace("&amp;", "&"))
+    for address, wanted in zip(by_form["JSON"], (2, 5), strict=True):
+        rows = client.get(address).json()["rows"]
+        assert [row["entry"]["name"] for row in rows][:2] == names[:2]
+        assert len(rows) == wanted
+    shown = client.get(by_form["CSV"][0])
+    assert shown.headers["content-type"].startswith("text/csv")
+    assert [line.split(",")[1] for line in shown.text.splitlines()[1:]] == names[:2]
+    after = re.search(r'href="([^"]+)" data-swap data-focus="next"', html)
+    assert after is not None
+    behind = get(client, after[1].replace("&amp;", "&"))
+    assert re.findall(r'class="wide"><a [^>]*>([^<]*)</a>', behind)[:2] == [
+        "Ridgeline 2", "Ridgeline 1",
+    ]  # fmt: skip
+    before = re.search(r'href="([^"]+)" data-swap data-focus="previous"', behind)
+    assert before is not None
+    again = get(client, before[1].replace("&amp;", "&"))
+    assert re.findall(r'class="wide"><a [^>]*>([^<]*)</a>', again)[:2] == names[:2]
