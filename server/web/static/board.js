@@ -7,7 +7,6 @@
   const state = document.getElementById("live-state");
   const pause = document.getElementById("live-pause");
   const said = document.getElementById("live-said");
-  const form = document.querySelector("form.filters");
   let source = null;
   let last = live.dataset.last;
   let paused = false;
@@ -37,7 +36,7 @@
     waiting = setTimeout(update, 150);
   }
 
-  async function refresh() {
+  async function refresh(keep) {
     const mine = ++asked;
     let answer;
     try {
@@ -49,15 +48,19 @@
     const text = await answer.text();
     if (mine !== asked) return true;
     const before = scores();
-    const focused = document.activeElement && document.activeElement.dataset.focus;
+    const active = document.activeElement;
+    const focused = active?.dataset.focus;
     const fresh = new DOMParser().parseFromString(text, "text/html");
+    const form = keep && live.querySelector("form.filters");
+    if (form) fresh.querySelector("form.filters")?.replaceWith(form); // somebody may be typing
     live.replaceChildren(...fresh.body.childNodes);
     if (focused) live.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
+    else if (form?.contains(active)) active.focus();
     return before;
   }
 
   async function update() {
-    const before = await refresh();
+    const before = await refresh(true);
     if (!(before instanceof Map)) return;
     const news = [];
     for (const row of live.querySelectorAll("#board tbody tr")) {
@@ -74,11 +77,7 @@
   async function swap(address) {
     const url = new URL(address, location.href);
     live.dataset.fragment = `${url.pathname}/table${url.search}`;
-    for (const name of ["sort", "order"]) {
-      const field = form.elements[name];
-      field.value = url.searchParams.get(name) ?? field.options[0].value;
-    }
-    if (!(await refresh())) location.assign(address);
+    if (!(await refresh(false))) location.assign(address);
     said.textContent = live.querySelector("#board caption")?.textContent.trim() ?? "";
   }
 

@@ -106,6 +106,19 @@ def test_a_filter_is_an_address_that_shows_the_same_to_others(world: World, page
     assert len(names(page)) == 4
 
 
+def test_an_update_does_not_take_away_what_somebody_is_typing(world: World, page: Page) -> None:
+    world.play()
+    page.goto(BOARD)
+    expect(page.locator("#live-state")).to_have_text("live")
+    page.get_by_label("Name or team").press_sequentially("Rid")
+    world.enter("Ridgeline", MODEL_TRACK)
+    expect(page.locator("#board")).to_contain_text("Ridgeline", timeout=30_000)
+    page.keyboard.type("ge")
+    expect(page.get_by_label("Name or team")).to_have_value("Ridge")
+    page.keyboard.press("Enter")
+    expect(page.locator("#board caption")).to_contain_text("1 of 3 entries")
+
+
 def test_everything_works_without_javascript(
     world: World, browser: Browser, server_url: str
 ) -> None:
