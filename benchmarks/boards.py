@@ -4,29 +4,38 @@
 
 A database (SQLite) with so many models on `mnist5k`, each played by every baseline attack, and one
 more model that comes in, is played, and withdraws. What is timed is what the server does after a
-match has ended (`housekeeping.drain`), after an entry was accepted, and for the board's page.
+match has ended (`housekeeping.drain`), after an entry was accepted, for the whole board as data,
+and, over HTTP from a server of its own process, for the first page of its web view: by rank,
+and of a search sorted by name. Statements are those of the first page.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import socket
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import insert, select
+import httpx
+from sqlalchemy import event, insert, select
 
 from server import accounts, challenges, housekeeping, jobs, lifecycle, rules
 from server.db import migrations, queries
 from server.db.engine import Database
 from server.db.ids import new_id
 from server.db.tables import Job, Match, SampleResult, Submission
+from server.schemas import BoardQuery
 
 TRACK = "mnist5k-robust-model"
 ROUNDS = 5
+PAGES = 20
 
 
 def main() -> None:
@@ -35,17 +44,20 @@ def main() -> None:
     parser.add_argument("--entries", type=int, nargs="+", default=[100, 1000, 10_000])
     parser.add_argument("--images", type=int, default=50)
     options = parser.parse_args()
-    print("| entries | after a match, ms | after an acceptance, ms | the board as data, ms |")
-    print("|---:|---:|---:|---:|")
+    print(
+        "| entries | after a match, ms | after an acceptance, ms | the board as data, ms "
+        "| first page, ms | a search by name, ms | statements |"
+    )
+    print("|---:|---:|---:|---:|---:|---:|---:|")
     for entries in options.entries:
         with tempfile.TemporaryDirectory() as folder:
             database = Database(f"sqlite:///{Path(folder) / 'boards.db'}")
             migrations.upgrade(database)
-            print(_line(database, entries, options.images), flush=True)
+            print(_line(database, Path(folder), entries, options.images), flush=True)
             database.close()
 
 
-def _line(database: Database, entries: int, images: int) -> str:
+def _line(database: Database, folder: Path, entries: int, images: int) -> str:
     rng = random.Random(0)
     with database.write() as session:
         challenges.open_first(session, ["mnist5k"])
@@ -64,8 +76,50 @@ def _line(database: Database, entries: int, images: int) -> str:
         _play(database, [model], images, rng, drain=True)
         finished.append(_timed(lambda: housekeeping.drain(database)))
         shown.append(_timed(lambda: _board(database)))
-    cells = [statistics.median(values) * 1000 for values in (finished, accepted, shown)]
-    return f"| {entries} | {' | '.join(f'{value:.0f}' for value in cells)} |"
+    first, search, statements = _pages(database, folder)
+    timed = (finished, accepted, shown, first, search)
+    cells = [f"{statistics.median(values) * 1000:.0f}" for values in timed]
+    return f"| {entries} | {' | '.join([*cells, str(statements)])} |"
+
+
+def _pages(database: Database, folder: Path) -> tuple[list[float], list[float], int]:
+    """Seconds of the first page and of a search, and how many statements the first page takes."""
+    said: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *call: said.append(str(call[2])))
+    with database.read() as session:
+        board = queries.board(session, TRACK, BoardQuery(limit=100))
+        queries.pictures(session, board.rows)
+    statements = sum(text.lstrip().upper().startswith("SELECT") for text in said)
+    environment = dict(os.environ, TILTYARD_DATABASE_URL=str(database.url), OMP_NUM_THREADS="1")
+    environment["TILTYARD_DATA_DIR"] = str(folder)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "from server.cli import main; main()", "serve"]
+    command += ["--port", str(port), "--workers", "0", "--sandbox", "process"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as server:
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
+                _until_up(client, server)
+                first = _asked(client, f"/boards/{TRACK}")
+                search = _asked(client, f"/boards/{TRACK}?q=7&sort=entry")
+        finally:
+            server.terminate()
+    return first, search, statements
+
+
+def _until_up(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
+    while server.poll() is None:
+        try:
+            if client.get("/healthz").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise SystemExit("the server did not start")
+
+
+def _asked(client: httpx.Client, path: str) -> list[float]:
+    client.get(path).raise_for_status()  # templates are compiled once
+    return [_timed(lambda: client.get(path).raise_for_status()) for _ in range(PAGES)]
 
 
 def _timed(what: Callable[[], object]) -> float:

@@ -132,10 +132,12 @@ def _stop(state: State, instance: Instance) -> None:
 
 
 def _include_pages(app: FastAPI) -> None:
-    from .web import pages, people
+    from .web import entering, organising, pages, people
 
     app.include_router(pages.router)
     app.include_router(people.router)
+    app.include_router(organising.router)
+    app.include_router(entering.router)
 
 
 def _answer(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:

@@ -20,7 +20,10 @@ Answered = Callable[[str, str, int, float], None]
 """Told of each answer: method, route, status, seconds until it began."""
 
 BODY_BYTES = 2**20
-"""Most that a request may bring, but for chunks of an upload, which count their own bytes."""
+"""Most that a request may bring, but for uploads, which count their own bytes."""
+
+COUNTS_ITSELF = ("POST", "/submit")
+"""The form that brings a file: its route counts the bytes, once it knows who sends them."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
 
@@ -98,7 +101,7 @@ class Guard:
         logger.info("%s %s", method, scope["path"], extra=told)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "PATCH":
+        if scope["method"] == "PATCH" or (scope["method"], scope["path"]) == COUNTS_ITSELF:
             await self.app(scope, receive, send)
             return
         messages = await _read(receive)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
+from sqlalchemy.orm import Session
 
 from .. import lifecycle
 from ..db import queries
@@ -31,7 +32,7 @@ def submit(
 ) -> SubmissionView:
     """Enter a complete upload. With an Idempotency-Key, sending it again changes nothing."""
     require(actor, "submission.create")
-    source = _source_of(state, request.upload, actor)
+    source = source_of(state, request.upload, actor)
     submission_id = lifecycle.enter(state.database, actor, request, source, idempotency_key)
     state.wake()
     response.headers["Location"] = f"/api/v1/submissions/{submission_id}"
@@ -94,14 +95,18 @@ def logs(
     """What the submission's program printed, from byte ``after`` on; for its owner only."""
     with state.database.read() as session:
         owned(session.get(Submission, submission_id), actor, "submission.logs", MISSING)
-        found = queries.logs(session, submission_id)
-    parts: list[bytes] = []
-    for attempt, sha256 in found:
-        title = f"=== attempt {attempt.fence}, {attempt.started_at:%Y-%m-%d %H:%M:%S} UTC ===\n"
-        parts += [title.encode(), state.store.get(sha256), b"\n"]
-    text = b"".join(parts)
+        text = printed(state, session, submission_id)
     shown = text[after : after + LOGS_BYTES]
     return LogsView(text=shown.decode("utf-8", "replace"), next=after + len(shown))
+
+
+def printed(state: State, session: Session, submission_id: str) -> bytes:
+    """What a submission's program printed, attempt by attempt."""
+    parts: list[bytes] = []
+    for attempt, sha256 in queries.logs(session, submission_id):
+        title = f"=== attempt {attempt.fence}, {attempt.started_at:%Y-%m-%d %H:%M:%S} UTC ===\n"
+        parts += [title.encode(), state.store.get(sha256), b"\n"]
+    return b"".join(parts)
 
 
 def _after(state: State, submission_id: str, actor: Actor) -> SubmissionView:
@@ -110,7 +115,7 @@ def _after(state: State, submission_id: str, actor: Actor) -> SubmissionView:
         return queries.submission(session, submission_id, actor)
 
 
-def _source_of(state: State, upload_id: str, actor: Actor) -> Source:
+def source_of(state: State, upload_id: str, actor: Actor) -> Source:
     """What was uploaded, by its first bytes; raises Invalid when this server can't run that."""
     with state.database.read() as session:
         upload = session.get(Upload, upload_id)

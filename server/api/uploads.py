@@ -10,10 +10,11 @@ import base64
 import binascii
 import hashlib
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Header, Request, Response
 from sqlalchemy import func, select, update
@@ -22,6 +23,7 @@ from starlette.requests import ClientDisconnect
 
 from .. import rules
 from ..db.engine import db_now
+from ..db.ids import new_id
 from ..db.tables import Upload
 from ..db.views import when
 from ..errors import (
@@ -55,7 +57,7 @@ def create(
 ) -> UploadView:
     """Start an upload of ``Upload-Length`` bytes; its address is in ``Location``."""
     require(actor, "upload.create")
-    most = max(track.limits.image_mib for track in rules.tracks().values()) * 2**20
+    most = largest()
     if upload_length is None or upload_length < 1:
         raise BadRequest("the header Upload-Length must hold the number of bytes, 1 or more")
     if upload_length > most:
@@ -141,6 +143,42 @@ async def append(
             received = await _receive(request, _file(state, upload_id), view.offset, room, expected)
             view = await run_in_threadpool(_commit, state, view, received)
     return Response(status_code=204, headers=_headers(view))
+
+
+def largest() -> int:
+    """Bytes of the largest file that any track takes."""
+    return max(track.limits.image_mib for track in rules.tracks().values()) * 2**20
+
+
+def whole(state: State, actor: Actor, file: BinaryIO, size: int) -> str:
+    """A file that arrived at once, as a complete upload; its id."""
+    require(actor, "upload.create")
+    if size > largest():
+        raise TooLarge(f"the file has {size} bytes; no track takes more than {largest()}")
+    upload_id = new_id()
+    path = _file(state, upload_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("xb") as copy:
+            shutil.copyfileobj(file, copy, 2**20)
+            copy.flush()
+            os.fsync(copy.fileno())
+        sha256 = state.store.link(path)
+        with state.database.write() as session:
+            now = session.execute(select(db_now())).scalar_one()
+            session.add(
+                Upload(
+                    id=upload_id,
+                    account_id=actor.account_id,
+                    length=size,
+                    received=size,
+                    sha256=sha256,
+                    expires_at=now + LIFE_SECONDS,
+                )
+            )
+    finally:
+        path.unlink(missing_ok=True)
+    return upload_id
 
 
 async def _receive(

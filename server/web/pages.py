@@ -7,26 +7,31 @@ from typing import Annotated, Any, Literal, get_args
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import ConfigDict
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from bench.errors import TiltyardError
 from bench.reports import images
 from bench.reports.components import Sample
 
-from ..api.deps import CurrentState, ReadSession
+from ..api.deps import CurrentState, ReadSession, State
+from ..api.submissions import printed
 from ..db import queries
+from ..db.tables import Event, Submission
 from ..db.views import HIDDEN_NAME
 from ..errors import NotFound
-from ..policy import ANONYMOUS
+from ..policy import ANONYMOUS, Actor
 from ..schemas import BoardQuery, BoardView, MatchRef, SubmissionState
 from . import boards, show
-from .people import Visitor
+from .forms import Visitor
 from .render import STATIC, page
 
 router = APIRouter(include_in_schema=False)
 
 GALLERY = 12
 """Samples that a match page shows at first."""
+TAIL = 40
+"""Lines of its log that an entry's page shows."""
 MATRIX = 2000
 """Matches that a heat table looks through at most, newest first."""
 KINDS = ("board", "submission.cancel", *(f"submission.{s}" for s in get_args(SubmissionState)))
@@ -187,11 +192,19 @@ def image(
 
 @router.get("/entries/{submission_id}")
 def entry(
-    request: Request, submission_id: str, session: ReadSession, actor: Visitor
+    request: Request, submission_id: str, session: ReadSession, state: CurrentState, actor: Visitor
 ) -> HTMLResponse:
     """One entry: where it comes from, how it stands, whom it has met."""
-    view = queries.entry(session, submission_id, actor)
-    return page(request, "entry.html", entry=view, here="")
+    context = _entry(session, state, submission_id, actor)
+    return page(request, "entry.html", here="", kinds=KINDS, **context)
+
+
+@router.get("/entries/{submission_id}/live")
+def entry_live(
+    request: Request, submission_id: str, session: ReadSession, state: CurrentState, actor: Visitor
+) -> HTMLResponse:
+    """The live part of an entry's page alone: what the script swaps in."""
+    return page(request, "_entry.html", **_entry(session, state, submission_id, actor))
 
 
 @router.get("/queue")
@@ -215,6 +228,21 @@ def _board(session: Session, track: str, asked: BoardQuery) -> dict[str, Any]:
     query = asked.model_copy(update={"limit": asked.limit or boards.ROWS})
     view = queries.board(session, track, query)
     return _shown(session, view, query, f"/boards/{track}", f"/api/v1/boards/{track}")
+
+
+def _entry(session: Session, state: State, submission_id: str, actor: Actor) -> dict[str, Any]:
+    """An entry; for its owner also what waits and what its program printed last."""
+    view = queries.entry(session, submission_id, actor)
+    context: dict[str, Any] = {"entry": view, "own": None, "tail": [], "lines": 0}
+    if actor.sees_private(session.get_one(Submission, submission_id).account_id):
+        lines = printed(state, session, submission_id).decode("utf-8", "replace").splitlines()
+        context |= {
+            "own": queries.submission(session, submission_id, actor),
+            "tail": lines[-TAIL:],
+            "lines": len(lines),
+        }
+    last = session.scalar(select(func.max(Event.id))) or 0
+    return context | {"last_event_id": last}
 
 
 def _shown(

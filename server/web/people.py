@@ -1,53 +1,39 @@
-"""Pages of people: sign-in, sign-up, the account with its entries, team and tokens, the audit log.
-
-A browser holds a session token in a cookie that no script reads. Every form carries a word that
-only pages of that session know, and is taken from our own origin alone.
-"""
+"""Pages of people: sign-in, sign-up, the account with its entries and tokens, the audit log."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Callable
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
-from pydantic import AfterValidator
 from sqlalchemy.orm import Session
 
 from .. import accounts, invitations, lifecycle, oidc, passwords, signing, teams
-from ..api.deps import MOST, CurrentState, State, get_state, owned, require
+from ..api.deps import MOST, CurrentState, State, owned, require
 from ..db import people, queries
 from ..db.tables import Account, Submission, Token
 from ..errors import ApiError, Conflict, Forbidden, NotFound, NotReady, TooMany
-from ..policy import ANONYMOUS, Action, Actor, can
-from ..schemas import storable
+from ..policy import Action, Actor, can
+from .forms import (
+    COOKIE,
+    Text,
+    Visitor,
+    Word,
+    origin,
+    require_own_origin,
+    require_word,
+    word_of,
+)
 from .render import page
 
 router = APIRouter(include_in_schema=False)
 
-COOKIE: Final = "tiltyard"
 PENDING: Final = "tiltyard-oidc"
 PENDING_SECONDS: Final = 600
 """How long somebody may be at the provider."""
 LATEST: Final = 50
 """Entries that an account's page shows."""
-
-Text = Annotated[str, Form(max_length=1000), AfterValidator(storable)]
-Word = Annotated[str, Form(alias="csrf", max_length=100)]
-
-
-def get_visitor(request: Request) -> Actor:
-    """Who is signed in with this browser; nobody without a good cookie."""
-    text = request.cookies.get(COOKIE)
-    if not text:
-        return ANONYMOUS
-    with get_state(request).database.read() as session:
-        return accounts.authenticate(session, text) or ANONYMOUS
-
-
-Visitor = Annotated[Actor, Depends(get_visitor)]
 
 
 @router.get("/sign-in")
@@ -60,7 +46,7 @@ def sign_in_form(request: Request, state: CurrentState, visitor: Visitor) -> Res
 def sign_in(request: Request, state: CurrentState, name: Text, password: Text) -> Response:
     """Sign in; what is wrong is said above the form."""
     try:
-        _require_own_origin(request, state)
+        require_own_origin(request, state)
         state.attempt(request, name)
         known = signing.checked(state.database, name, password)
         with state.database.write() as session:
@@ -114,7 +100,7 @@ def sign_up(
 ) -> Response:
     """A new account, signed in at once."""
     try:
-        _require_own_origin(request, state)
+        require_own_origin(request, state)
         state.attempt(request)
         made = signing.sign_up(
             state.database, state.settings.sign_up, name, password, invitation.strip() or None
@@ -323,9 +309,8 @@ def _do(
     if visitor.account_id is None:
         return RedirectResponse("/sign-in", 303)
     try:
-        _require_own_origin(request, state)
-        if not hmac.compare_digest(word.encode(), _word_of(request).encode()):
-            raise Forbidden("this form is from another session; load the page again")
+        require_own_origin(request, state)
+        require_word(request, word)
         if action is not None:
             require(visitor, action, visitor.account_id)
         if before is not None:
@@ -361,7 +346,7 @@ def _account(
             with_password=own.password is not None,
             provider=_provider_name(state),
             may_audit=can(visitor, "audit.read"),
-            word=_word_of(request),
+            word=word_of(request),
             error=error,
             secret=secret,
             here="account",
@@ -404,7 +389,7 @@ def _keep(
     answer: Response, request: Request, state: State, name: str, text: str, seconds: int
 ) -> None:
     """Have the browser keep a cookie that no script reads."""
-    secure = _origin(request, state).startswith("https:")
+    secure = origin(request, state).startswith("https:")
     answer.set_cookie(name, text, max_age=seconds, httponly=True, samesite="lax", secure=secure)
 
 
@@ -421,28 +406,8 @@ def _provider(state: State) -> oidc.Provider:
 
 
 def _back(request: Request, state: State) -> str:
-    return f"{_origin(request, state)}/sign-in/oidc/back"
+    return f"{origin(request, state)}/sign-in/oidc/back"
 
 
 def _home() -> Response:
     return RedirectResponse("/account", 303)
-
-
-def _word_of(request: Request) -> str:
-    """What forms of this session carry: made of the cookie, which nobody else has."""
-    text = request.cookies.get(COOKIE, "")
-    return hmac.new(text.encode(), b"form", hashlib.sha256).hexdigest()
-
-
-def _origin(request: Request, state: State) -> str:
-    return (state.settings.public_url or str(request.base_url)).rstrip("/")
-
-
-def _require_own_origin(request: Request, state: State) -> None:
-    """Raise Forbidden for a form that another site sends; browsers always say from where."""
-    said = request.headers.get("origin")
-    if said != _origin(request, state):
-        raise Forbidden(
-            f"this form came from {said or 'nowhere'}; send it from the page itself, or use the "
-            "API with a token"
-        )

@@ -69,8 +69,9 @@
         news.push(row.querySelector("th a").textContent.trim());
       }
     }
+    const board = document.getElementById("board");
     const summary = live.querySelector("[data-summary]").dataset.summary;
-    said.textContent = `Board updated${news.length ? ": " + news.join(", ") : ""}. ${summary}.`;
+    said.textContent = `${board ? "Board updated" : "Updated"}${news.length ? ": " + news.join(", ") : ""}. ${summary}.`;
   }
 
   // Another order or page of the same board: its address is the permalink.

@@ -1,0 +1,64 @@
+"""What every form of a signed-in person shares: who that is, and that it is their own form.
+
+A browser holds a session token in a cookie that no script reads. Every form carries a word that
+only pages of that session know, and is taken from our own origin alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Annotated, Final
+
+from fastapi import Depends, Form, Request
+from pydantic import AfterValidator
+
+from .. import accounts
+from ..api.deps import State, get_state
+from ..errors import Forbidden
+from ..policy import ANONYMOUS, Actor
+from ..schemas import storable
+
+COOKIE: Final = "tiltyard"
+
+Text = Annotated[str, Form(max_length=1000), AfterValidator(storable)]
+Word = Annotated[str, Form(alias="csrf", max_length=100)]
+
+
+def get_visitor(request: Request) -> Actor:
+    """Who is signed in with this browser; nobody without a good cookie."""
+    text = request.cookies.get(COOKIE)
+    if not text:
+        return ANONYMOUS
+    with get_state(request).database.read() as session:
+        return accounts.authenticate(session, text) or ANONYMOUS
+
+
+Visitor = Annotated[Actor, Depends(get_visitor)]
+
+
+def word_of(request: Request) -> str:
+    """What forms of this session carry: made of the cookie, which nobody else has."""
+    text = request.cookies.get(COOKIE, "")
+    return hmac.new(text.encode(), b"form", hashlib.sha256).hexdigest()
+
+
+def require_word(request: Request, word: str) -> None:
+    """Raise Forbidden for a form of another session."""
+    if not hmac.compare_digest(word.encode(), word_of(request).encode()):
+        raise Forbidden("this form is from another session; load the page again")
+
+
+def origin(request: Request, state: State) -> str:
+    """Scheme, host and port under which people know this server."""
+    return (state.settings.public_url or str(request.base_url)).rstrip("/")
+
+
+def require_own_origin(request: Request, state: State) -> None:
+    """Raise Forbidden for a form that another site sends; browsers always say from where."""
+    said = request.headers.get("origin")
+    if said != origin(request, state):
+        raise Forbidden(
+            f"this form came from {said or 'nowhere'}; send it from the page itself, or use the "
+            "API with a token"
+        )
