@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sqlakeyset import BadBookmark, InvalidPage, select_page
-from sqlalchemy import ColumnElement, Select, Subquery, and_, case, func, or_, select, tuple_
+from sqlalchemy import Select, and_, case, func, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from .. import jobs, rules, scoring
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 WHOLE = views.BoardQuery()
 ALL = 1_000_000
 """Rows of a board that is asked for without a limit."""
+NAMED = 1000
+"""Rows that are named in a query at most; with more, all are read."""
 
 
-class _Place(NamedTuple):
-    """Where a row stands on the whole board."""
-
-    submission_id: str
-    rank: int | None
-    separable: bool | None
+Place = tuple[int | None, bool | None]
+"""Rank on the whole board, and whether the row is separable from the next one."""
+_UNSCORED = case((BoardRow.score.is_(None), 1), else_=0)
+_ACCEPTED = func.coalesce(Submission.accepted_at, Submission.created_at)
 
 
 def board(session: Session, track: str, query: views.BoardQuery = WHOLE) -> views.BoardView:
@@ -47,25 +47,24 @@ def board_of(
 
     Raises BadRequest for a ``page`` that no answer gave.
     """
-    ranked = _ranked(of, of_round=of_round)
-    places, following, preceding = _page(session, ranked, query)
-    rows = _rows(session, of, places)
+    whole = _whole(of, of_round=of_round)
+    ids, following, preceding = _page(session, of, whole, query)
+    rows = _rows(session, of, whole, ids)
     entries, scored, isolated, updated = session.execute(
-        select(
+        whole.with_only_columns(
             func.count(),
-            func.count(ranked.c.score),
-            func.min(case((ranked.c.isolated, 1), else_=0)),
-            func.max(ranked.c.updated_at),
+            func.count(BoardRow.score),
+            func.min(case((BoardRow.isolated, 1), else_=0)),
+            func.max(BoardRow.updated_at),
         )
     ).one()
     found = entries
     if (query.q, query.who, query.state) != (WHOLE.q, WHOLE.who, WHOLE.state):
-        found = session.scalar(select(func.count()).select_from(_found(ranked, query).subquery()))
+        found = session.scalar(_found(whole, query).with_only_columns(func.count()))
     leader = session.execute(
-        select(Submission, ranked.c.score)
-        .join(ranked, ranked.c.submission_id == Submission.id)
-        .where(ranked.c.rank == 1)
-        .order_by(ranked.c.accepted_at, ranked.c.submission_id)
+        whole.with_only_columns(Submission, BoardRow.score)
+        .where(BoardRow.score.is_not(None))
+        .order_by(*_standing(of))
         .limit(1)
     ).one_or_none()
     waiting = _waiting(session, of, of_round=of_round)
@@ -92,13 +91,9 @@ def board_of(
 def row_of(session: Session, track: str, submission_id: str) -> views.BoardRow | None:
     """One entry's row of the board of a track, with its rank; None when it has none."""
     of = scoring.current(session, rules.track(track))
-    ranked = _ranked(of, of_round=False)
-    found = session.execute(
-        select(ranked.c.submission_id, ranked.c.rank, ranked.c.separable).where(
-            ranked.c.submission_id == submission_id
-        )
-    ).all()
-    return next(iter(_rows(session, of, [_place(row) for row in found])), None)
+    whole = _whole(of, of_round=False)
+    there = session.scalar(whole.where(BoardRow.submission_id == submission_id))
+    return None if there is None else _rows(session, of, whole, [there])[0]
 
 
 def pictures(session: Session, rows: Sequence[views.BoardRow]) -> dict[str, tuple[str, int]]:
@@ -120,68 +115,67 @@ def pictures(session: Session, rows: Sequence[views.BoardRow]) -> dict[str, tupl
     }
 
 
-def _ranked(of: Track, *, of_round: bool) -> Subquery:
-    """Every row of a board with its rank and whether it is separable from the next one."""
-    accepted = func.coalesce(Submission.accepted_at, Submission.created_at)
-    better = BoardRow.score.desc() if of.higher_is_better else BoardRow.score
-    unscored = case((BoardRow.score.is_(None), 1), else_=0)
-    order = (unscored, better, accepted, BoardRow.submission_id)
-    next_lower = func.lead(BoardRow.lower).over(order_by=order)
-    next_upper = func.lead(BoardRow.upper).over(order_by=order)
-    worst = aliased(Submission)
-    query = (
-        select(
-            BoardRow.submission_id,
-            BoardRow.score,
-            BoardRow.state,
-            BoardRow.clean_accuracy,
-            BoardRow.mean_queries,
-            BoardRow.isolated,
-            BoardRow.updated_at,
-            accepted.label("accepted_at"),
-            Submission.name,
-            Submission.source,
-            Account.name.label("owner"),
-            worst.name.label("opponent"),
-            case((unscored == 0, func.rank().over(order_by=(unscored, better)))).label("rank"),
-            case(
-                (
-                    and_(BoardRow.lower.is_not(None), next_lower.is_not(None)),
-                    case(
-                        (or_(BoardRow.upper < next_lower, next_upper < BoardRow.lower), 1), else_=0
-                    ),
-                )
-            ).label("separable"),
-        )
+def _whole(of: Track, *, of_round: bool) -> Select[Any]:
+    """All rows of a board, with their entries, in no order."""
+    whole = (
+        select(BoardRow.submission_id)
         .join(Submission, Submission.id == BoardRow.submission_id)
-        .join(Account, Account.id == Submission.account_id)
-        .outerjoin(worst, worst.id == BoardRow.worst_id)
         .where(BoardRow.board == of.name, BoardRow.rules_version == rules.board_version(of))
     )
-    if not of_round:
-        query = query.where(Submission.state.in_(PUBLIC_STATES))
-    return query.subquery("ranked")
+    return whole if of_round else whole.where(Submission.state.in_(PUBLIC_STATES))
 
 
-def _found(ranked: Subquery, query: views.BoardQuery) -> Select[Any]:
+def _standing(of: Track) -> tuple[Any, ...]:
+    """The order of a board: the unscored last, ties in the order of acceptance."""
+    better = BoardRow.score.desc() if of.higher_is_better else BoardRow.score.asc()
+    return _UNSCORED, better, _ACCEPTED, BoardRow.submission_id
+
+
+def _places(
+    session: Session, of: Track, whole: Select[Any], ids: Sequence[str]
+) -> dict[str, Place]:
+    """{entry: where it stands} of these entries."""
+    order = _standing(of)
+    narrow = whole.with_only_columns(  # the database sorts all rows for this
+        BoardRow.submission_id,
+        BoardRow.lower,
+        BoardRow.upper,
+        _UNSCORED.label("unscored"),
+        func.rank().over(order_by=order[:2]).label("rank"),
+        func.lead(BoardRow.lower).over(order_by=order).label("next_lower"),
+        func.lead(BoardRow.upper).over(order_by=order).label("next_upper"),
+    ).subquery("narrow")
+    query = select(narrow)
+    if len(ids) <= NAMED:
+        query = query.where(narrow.c.submission_id.in_(ids))
+    found: dict[str, Place] = {}
+    for entry, lower, upper, unscored, rank, next_lower, next_upper in session.execute(query):
+        separable = None
+        if lower is not None and next_lower is not None:
+            separable = upper < next_lower or next_upper < lower
+        found[entry] = (None if unscored else rank, separable)
+    return found
+
+
+def _found(whole: Select[Any], query: views.BoardQuery) -> Select[Any]:
     """The rows that a query asks for, in no order."""
-    wanted = select(ranked.c.submission_id, ranked.c.rank, ranked.c.separable)
+    wanted = whole.join(Account, Account.id == Submission.account_id)
     if query.q:
-        named = (ranked.c.name, ranked.c.owner)
+        named = (Submission.name, Account.name)
         wanted = wanted.where(or_(*(name.icontains(query.q, autoescape=True) for name in named)))
     if query.who != "all":
-        baseline = ranked.c.source == "zoo"
+        baseline = Submission.source == "zoo"
         wanted = wanted.where(baseline if query.who == "baselines" else ~baseline)
     if query.state != "all":
-        wanted = wanted.where(ranked.c.state == query.state)
+        wanted = wanted.where(BoardRow.state == query.state)
     return wanted
 
 
 def _page(
-    session: Session, ranked: Subquery, query: views.BoardQuery
-) -> tuple[list[_Place], str | None, str | None]:
+    session: Session, of: Track, whole: Select[Any], query: views.BoardQuery
+) -> tuple[list[str], str | None, str | None]:
     """The rows that are shown, and the pages after and before them."""
-    wanted = _found(ranked, query).order_by(*_order(ranked, query))
+    wanted = _sorted(_found(whole, query), of, query)
     try:
         page = select_page(session, wanted, per_page=query.limit or ALL, page=query.page)
     except (BadBookmark, InvalidPage, ValueError, IndexError) as error:
@@ -191,64 +185,68 @@ def _page(
         ) from error
     paging = page.paging
     return (
-        [_place(row) for row in page],
+        [row.submission_id for row in page],
         paging.bookmark_next if paging.has_next else None,
         paging.bookmark_previous if paging.has_previous and query.page else None,
     )
 
 
-def _order(ranked: Subquery, query: views.BoardQuery) -> list[ColumnElement[Any]]:
+def _sorted(wanted: Select[Any], of: Track, query: views.BoardQuery) -> Select[Any]:
     """What is missing comes last, whichever way; ties in the order of acceptance."""
-    column = ranked.c[
-        {
-            "rank": "rank",
-            "entry": "name",
-            "score": "score",
-            "accuracy": "clean_accuracy",
-            "opponent": "opponent",
-            "queries": "mean_queries",
-            "updated": "updated_at",
-        }[query.sort]
-    ]
+    worst = aliased(Submission)
+    if query.sort == "opponent":
+        wanted = wanted.outerjoin(worst, worst.id == BoardRow.worst_id)
+    columns: dict[str, Any] = {
+        "rank": BoardRow.score,
+        "entry": Submission.name,
+        "score": BoardRow.score,
+        "accuracy": BoardRow.clean_accuracy,
+        "opponent": worst.name,
+        "queries": BoardRow.mean_queries,
+        "updated": BoardRow.updated_at,
+    }
+    column = columns[query.sort]
     text = query.sort in ("entry", "opponent")
     value = func.lower(func.coalesce(column, "")) if text else func.coalesce(column, 0)
-    return [
+    down = (query.order == "desc") != (query.sort == "rank" and of.higher_is_better)
+    return wanted.order_by(
         case((column.is_(None), 1), else_=0),
-        value.desc() if query.order == "desc" else value,
-        ranked.c.accepted_at,
-        ranked.c.submission_id,
-    ]
+        value.desc() if down else value.asc(),
+        _ACCEPTED,
+        BoardRow.submission_id,
+    )
 
 
-def _place(row: Any) -> _Place:
-    separable = None if row.separable is None else bool(row.separable)
-    return _Place(row.submission_id, row.rank, separable)
-
-
-def _rows(session: Session, of: Track, places: Sequence[_Place]) -> list[views.BoardRow]:
-    """The rows at these places, in their order."""
+def _rows(
+    session: Session, of: Track, whole: Select[Any], ids: Sequence[str]
+) -> list[views.BoardRow]:
+    """These rows, in this order, with where they stand on the whole board."""
+    places = _places(session, of, whole, ids)
     query = (
         select(BoardRow, Submission)
         .join(Submission, Submission.id == BoardRow.submission_id)
         .where(BoardRow.board == of.name, BoardRow.rules_version == rules.board_version(of))
     )
-    if len(places) <= 1000:
-        query = query.where(BoardRow.submission_id.in_([place.submission_id for place in places]))
+    if len(ids) <= NAMED:
+        query = query.where(BoardRow.submission_id.in_(ids))
     stored = {row.submission_id: (row, entry) for row, entry in session.execute(query)}
     refs = opponent_refs(session, [row.data for row, _ in stored.values()])
-    return [_board_row(place, *stored[place.submission_id], refs) for place in places]
+    return [_board_row(stored[each], places[each], refs) for each in ids]
 
 
 def _board_row(
-    place: _Place, row: BoardRow, submission: Submission, refs: dict[str, views.EntryRef]
+    stored: tuple[BoardRow, Submission],
+    place: Place,
+    refs: dict[str, views.EntryRef],
 ) -> views.BoardRow:
+    (row, submission), (rank, separable) = stored, place
     data = row.data
     return views.BoardRow(
-        rank=place.rank,
+        rank=rank,
         entry=entry_ref(submission),
         score=data["score"],
         interval=interval(data["interval"]),
-        separable=place.separable,
+        separable=separable,
         clean_accuracy=data["clean_accuracy"],
         worst_opponent=worst_opponent(data["worst_opponent"], refs),
         why=median_sample(data["why"], refs),
