@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from server.sandbox import wire
+from server.sandbox.docker_options import TMP_FILES
 from server.sandbox.errors import (
     BadAnswer,
     Crashed,
@@ -419,9 +420,29 @@ def test_it_is_nobody_without_powers_in_a_box_that_is_read_only(seen: dict[str, 
     assert seen["setuid_as"] == 65534
 
 
+@where_one_can("keep it from this machine's files")
+def test_it_sees_and_signals_no_process_but_its_own(seen: dict[str, Any]) -> None:
+    assert "1" in seen["processes"]
+    assert seen["trace"] == {}
+    assert seen["signal"] == "No such process"
+
+
+@where_one_can("keep it from this machine's files")
+def test_the_kernel_is_not_its_to_change(seen: dict[str, Any]) -> None:
+    assert seen["unshare"] == seen["device"] == "Operation not permitted"
+    refused = {"Read-only file system", "Permission denied", "No such file or directory"}
+    kernel = seen["kernel"]
+    assert len(kernel) == 5
+    assert set(kernel.values()) <= refused
+    assert seen["memory_of_the_kernel"] != "ok"
+
+
 @where_one_can("limit /tmp")
 def test_tmp_is_small(seen: dict[str, Any]) -> None:
     assert seen["fill_tmp"] == "No space left on device"
+    files, why = seen["files_tmp"]
+    assert 100 < files <= TMP_FILES
+    assert why == "No space left on device"
 
 
 @where_one_can("hold back a fork bomb")

@@ -8,11 +8,21 @@ import os
 import pathlib
 import resource
 import socket
+import stat
 import subprocess
 import sys
 
 import numpy as np
 import wire
+
+KERNEL = (
+    "/proc/sysrq-trigger",
+    "/proc/sys/kernel/core_pattern",
+    "/proc/sys/vm/drop_caches",
+    "/sys/kernel/uevent_helper",
+    "/sys/fs/cgroup/memory.max",
+)
+"""What a program that has it for writing can stop the machine, or become root, with."""
 
 
 def attempt(action):
@@ -47,6 +57,17 @@ def fill(folder, mib):
     os.remove(f"{folder}/big")
 
 
+def many_files():
+    """How many empty files /tmp takes, of a million; and why no more."""
+    made, why = 0, "ok"
+    while made < 1_000_000 and why == "ok":
+        why = attempt(lambda made=made: os.mknod(f"/tmp/file{made}"))
+        made += why == "ok"
+    for number in range(made):
+        os.remove(f"/tmp/file{number}")
+    return made, why
+
+
 def fork_bomb():
     children = []
     try:
@@ -75,6 +96,38 @@ def setuid_as():
     return int(done.stdout)
 
 
+def write_over(path):
+    """Opens only: where it works, nothing is changed."""
+    os.close(os.open(path, os.O_WRONLY))
+
+
+def read_some(path):
+    with open(path, "rb") as file:
+        if not file.read(4):
+            raise OSError("nothing in it")
+
+
+def unshare():
+    """A user namespace of one's own, in which one is root."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(0x10000000) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
+def trace(pid):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.ptrace(16, pid, None, None) != 0:  # attach
+        raise OSError(ctypes.get_errno(), "ptrace")
+    libc.ptrace(17, pid, None, None)  # detach
+
+
+def strangers():
+    """Processes that are neither this program nor its init, by what /proc says of them."""
+    own = {"1", str(os.getpid()), str(os.getppid())}
+    found = [name for name in os.listdir("/proc") if name.isdigit() and name not in own]
+    return {name: int(name) for name in found}
+
+
 def report(targets):
     hosts = [target.rpartition(":") for target in targets]
     return {
@@ -97,7 +150,14 @@ def report(targets):
         },
         "exec_tmp": attempt(run_from_tmp),
         "fill_tmp": attempt(lambda: fill("/tmp", 64)),
+        "files_tmp": many_files(),
         "mount": attempt(lambda: mount()),
+        "unshare": attempt(unshare),
+        "device": attempt(lambda: os.mknod("/tmp/disk", stat.S_IFBLK | 0o666, os.makedev(8, 0))),
+        "trace": {name: attempt(lambda pid=pid: trace(pid)) for name, pid in strangers().items()},
+        "signal": attempt(lambda: os.kill(-1, 0)),  # whom it may signal, but itself and its init
+        "kernel": {path: attempt(lambda path=path: write_over(path)) for path in KERNEL},
+        "memory_of_the_kernel": attempt(lambda: read_some("/proc/kcore")),
         "sockets": pathlib.Path("/run/tiltyard").exists(),
         "docker_socket": os.path.exists("/var/run/docker.sock"),
         "processes": [name for name in os.listdir("/proc") if name.isdigit()],
