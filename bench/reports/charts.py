@@ -113,6 +113,28 @@ def progress_chart(curves: tuple[Curve, ...], unit: str, title: str = "") -> str
 
 
 @lru_cache(maxsize=256)
+def rank_chart(curve: Curve, title: str = "") -> str:
+    """The rank of one entry over time, a step line; the first rank is on top.
+
+    Args:
+        curve: points (days since its first rank, rank).
+        title: what a screen reader announces.
+    """
+    right = curve.points[-1][0] * 1.05 or 1.0
+    ranks = [rank for _, rank in curve.points]
+    return _lines(
+        (Curve(curve.name, _extend(thin(curve.points), right)),),
+        title=title or "Rank over time",
+        description=f"{curve.name}: rank {ranks[0]:.0f} at first, {ranks[-1]:.0f} now, "
+        f"{min(ranks):.0f} at best.",
+        x_title="days",
+        y_title="rank",
+        x_domain=(0.0, right),
+        y_domain=(max(ranks) + 0.5, 0.5),
+    )
+
+
+@lru_cache(maxsize=256)
 def spread_chart(spreads: tuple[Spread, ...], norm: str, title: str = "") -> str:
     """Distance of every image, a row of ticks for each spread, the median as a diamond.
 

@@ -53,6 +53,7 @@ __all__ = [
     "challenge",
     "challenges_here",
     "entry",
+    "entry_named",
     "events",
     "history",
     "logs",
@@ -210,6 +211,11 @@ def entry(session: Session, submission_id: str, actor: Actor | None = None) -> v
         created_at=when(row.created_at),
         accepted_at=when(row.accepted_at),
     )
+
+
+def entry_named(session: Session, submission_id: str) -> views.EntryRef:
+    """An entry that everybody may see, by name and link."""
+    return entry_ref(visible(session, submission_id, ANONYMOUS))
 
 
 def events(

@@ -32,6 +32,8 @@ GALLERY = 12
 """Samples that a match page shows at first."""
 TAIL = 40
 """Lines of its log that an entry's page shows."""
+CHANGES = 1000
+"""Changes of an entry that the chart of its rank shows."""
 MATRIX = 2000
 """Matches that a heat table looks through at most, newest first."""
 KINDS = ("board", "submission.cancel", *(f"submission.{s}" for s in get_args(SubmissionState)))
@@ -86,17 +88,31 @@ def matrix(request: Request, track: str, session: ReadSession) -> HTMLResponse:
 
 @router.get("/boards/{track}/history")
 def history(
-    request: Request, track: str, session: ReadSession, after: str | None = None
+    request: Request,
+    track: str,
+    session: ReadSession,
+    after: str | None = None,
+    submission: str | None = None,
 ) -> HTMLResponse:
-    """Every change of a board's scores, and the rules that it was scored by."""
+    """Every change of a board's scores, or of one entry's, and the rules that it was scored by."""
     view = queries.track(session, track)
+    changes = queries.history(session, track, submission=submission, after=after)
+    chart, of = None, None
+    if submission is None:
+        chart = show.progress_chart(view, queries.progress(session, track))
+    else:
+        of = queries.entry_named(session, submission)
+        chart = show.rank_chart(
+            queries.history(session, track, submission=submission, limit=CHANGES).items
+        )
     return page(
         request,
         "history.html",
         track=view,
-        changes=queries.history(session, track, after=after),
+        of=of,
+        changes=changes,
         scorings=queries.scorings(session, track),
-        chart=show.progress_chart(view, queries.progress(session, track)),
+        chart=chart,
         here="boards",
     )
 

@@ -15,7 +15,7 @@ from bench.reports.blocks import Chart
 from bench.reports.components import Cell, Picture, Sample
 from bench.reports.curves import Curve, Spread, pick_evenly
 
-from ..schemas import EntryRef, MatchRef, MatchView, SampleView, TrackView
+from ..schemas import EntryRef, HistoryRow, MatchRef, MatchView, SampleView, TrackView
 from ..storage import Store
 
 DAY = 86400.0
@@ -115,6 +115,28 @@ def progress_chart(track: TrackView, steps: Sequence[tuple[float, float, str]]) 
         "day",
         ["best"],
         [(f"{day:.2f}", [components.distance(score)]) for day, score in points],
+    )
+
+
+def rank_chart(changes: Sequence[HistoryRow]) -> Chart | None:
+    """The rank of one entry over time; None before it has one.
+
+    Args:
+        changes: of the entry, newest first.
+    """
+    ranked = [(row.at.timestamp(), row.rank) for row in reversed(changes) if row.rank is not None]
+    if not ranked:
+        return None
+    first = ranked[0][0]
+    points = tuple(((moment - first) / DAY, float(rank)) for moment, rank in ranked)
+    return Chart(
+        "Rank over time",
+        charts.rank_chart(Curve(changes[0].entry.name, points)),
+        "After each change of its own score; the first rank is on top. What others did in between "
+        "shows at its next change.",
+        "day",
+        ["rank"],
+        [(f"{day:.2f}", [f"{rank:.0f}"]) for day, rank in points],
     )
 
 

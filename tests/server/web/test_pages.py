@@ -388,3 +388,37 @@ def test_data_links_give_exactly_what_is_shown(world: World, client: httpx.Clien
     assert before is not None
     again = get(client, before[1].replace("&amp;", "&"))
     assert re.findall(r'class="wide"><a [^>]*>([^<]*)</a>', again)[:2] == names[:2]
+
+
+def test_the_history_of_an_entry_is_a_chart_of_its_rank(world: World, client: httpx.Client) -> None:
+    world.play()
+    world.enter("Ridgeline", MODEL_TRACK)
+    world.play()
+    world.enter("Furrow", MODEL_TRACK)
+    world.play(strength=3)
+    entry = world.entry_id("Ridgeline")
+    assert f'href="/boards/{MODEL_TRACK}/history?submission={entry}"' in get(
+        client, f"/entries/{entry}"
+    )
+    html = get(client, f"/boards/{MODEL_TRACK}/history?submission={entry}")
+    text = plain(html)
+    assert "What became of Ridgeline" in text
+    assert "Furrow" not in text
+    with world.database.read() as session:
+        changes = queries.history(session, MODEL_TRACK, submission=entry).items
+    ranks = [row.rank for row in changes if row.rank is not None]
+    assert f"Ridgeline: rank {ranks[-1]} at first, {ranks[0]} now" in text
+    get(client, f"/boards/{MODEL_TRACK}/history?submission=nope", 404)
+
+
+def test_a_part_of_a_board_says_nothing_of_who_leads_the_whole(
+    world: World, client: httpx.Client
+) -> None:
+    world.play()
+    assert 'class="verdict"' in get(client, f"/boards/{MODEL_TRACK}")
+    for query in ("who=baselines", "sort=score", "q=small", "order=desc"):
+        assert 'class="verdict"' not in get(client, f"/boards/{MODEL_TRACK}?{query}")
+    for wrong in ("sort=nonsense", "limit=0", "limit=x", "page=nonsense", f"q={'a' * 101}"):
+        answer = client.get(f"/boards/{MODEL_TRACK}?{wrong}")
+        assert answer.status_code in (400, 422), wrong
+        assert "<h1>" in answer.text
