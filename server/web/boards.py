@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from bench.reports.components import Cell
 
 from ..schemas import BoardQuery, BoardRow, BoardView, EntryRef, Met
-from .show import Matrix, value_cell
+from .show import Matrix, table, value_cell
 
 ROWS = 100
 """Rows that a board page shows at a time."""
@@ -124,18 +124,7 @@ def matrix(board: BoardView) -> Matrix:
             pairs[model.id, attack.id] = met
     done = [met for met in pairs.values() if met.state == "done"]
     largest = max((met.median_distance or 0.0 for met in done), default=0.0)
-    columns = list(attacks.values())
-    return Matrix(
-        columns=[(attack.name, f"/entries/{attack.id}") for attack in columns],
-        rows=[
-            (
-                model.name,
-                f"/entries/{model.id}",
-                [_met(pairs.get((model.id, attack.id)), largest) for attack in columns],
-            )
-            for model in models.values()
-        ],
-    )
+    return table(models.values(), attacks.values(), lambda pair: _met(pairs.get(pair), largest))
 
 
 def _met(met: Met | None, largest: float) -> tuple[Cell, int | None]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Annotated, Final
+from collections.abc import Callable
+from typing import Annotated, Final, Protocol
 
 from fastapi import Depends, Form, Request
+from fastapi.responses import RedirectResponse, Response
 from pydantic import AfterValidator
+from sqlalchemy.orm import Session
 
 from .. import accounts
 from ..api.deps import State, get_state
-from ..errors import Forbidden
+from ..errors import ApiError, Forbidden
 from ..policy import ANONYMOUS, Actor
 from ..schemas import storable
 
@@ -62,3 +65,42 @@ def require_own_origin(request: Request, state: State) -> None:
             f"this form came from {said or 'nowhere'}; send it from the page itself, or use the "
             "API with a token"
         )
+
+
+class Show(Protocol):
+    """Answers with the page that a form stands on."""
+
+    def __call__(self, *, error: ApiError | None = None, secret: str | None = None) -> Response:
+        """With what was wrong, or with a text that is shown this once."""
+
+
+def carry_out(
+    request: Request,
+    state: State,
+    visitor: Actor,
+    word: str,
+    change: Callable[[Session], str | None],
+    *,
+    address: str,
+    show: Show,
+    before: Callable[[], None] | None = None,
+) -> Response:
+    """Do what a form asks for: back to its page, or to it with what is wrong or shown once.
+
+    Args:
+        change: in one transaction; gives a text that is shown once, if there is one.
+        address: of the form's page.
+        before: what needs no session, or takes a while.
+    """
+    if visitor.account_id is None:
+        return RedirectResponse("/sign-in", 303)
+    try:
+        require_own_origin(request, state)
+        require_word(request, word)
+        if before is not None:
+            before()
+        with state.database.write() as session:
+            secret = change(session)
+    except ApiError as error:
+        return show(error=error)
+    return RedirectResponse(address, 303) if secret is None else show(secret=secret)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
@@ -15,7 +16,7 @@ from ..db import people, queries
 from ..db.tables import Round
 from ..errors import ApiError, Invalid, NotFound, answered
 from ..policy import Actor, can
-from .forms import Text, Visitor, Word, require_own_origin, require_word, word_of
+from .forms import Text, Visitor, Word, carry_out, require_own_origin, require_word, word_of
 from .render import page
 
 router = APIRouter(include_in_schema=False)
@@ -280,20 +281,11 @@ def _do(
     word: str,
     change: Callable[[Session], str | None],
 ) -> Response:
-    """Do what a form asks for: back to the page, or to it with what is wrong or shown once."""
-    if visitor.account_id is None:
-        return RedirectResponse("/sign-in", 303)
-    _require_some(visitor)
-    try:
-        require_own_origin(request, state)
-        require_word(request, word)
-        with state.database.write() as session:
-            secret = change(session)
-    except ApiError as error:
-        return _overview(request, state, visitor, error=error)
-    if secret is None:
-        return RedirectResponse("/admin", 303)
-    return _overview(request, state, visitor, secret=secret)
+    """Do what a form of the page asks for."""
+    if visitor.account_id is not None:
+        _require_some(visitor)
+    show = partial(_overview, request, state, visitor)
+    return carry_out(request, state, visitor, word, change, address="/admin", show=show)
 
 
 def _require_some(visitor: Actor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Query, Request
@@ -20,9 +21,9 @@ from .forms import (
     Text,
     Visitor,
     Word,
+    carry_out,
     origin,
     require_own_origin,
-    require_word,
     word_of,
 )
 from .render import page
@@ -301,25 +302,18 @@ def _do(
     *,
     before: Callable[[], None] | None = None,
 ) -> Response:
-    """Do what a form asks for: back to the account, or to it with what is wrong or shown once.
+    """Do what a form of the account asks for; ``before``: what takes a while, without a session."""
 
-    Args:
-        before: what takes a while and needs no session.
-    """
-    if visitor.account_id is None:
-        return RedirectResponse("/sign-in", 303)
-    try:
-        require_own_origin(request, state)
-        require_word(request, word)
+    def first() -> None:
         if action is not None:
             require(visitor, action, visitor.account_id)
         if before is not None:
             before()
-        with state.database.write() as session:
-            secret = change(session)
-    except ApiError as error:
-        return _account(request, state, visitor, error=error)
-    return _home() if secret is None else _account(request, state, visitor, secret=secret)
+
+    show = partial(_account, request, state, visitor)
+    return carry_out(
+        request, state, visitor, word, change, address="/account", show=show, before=first
+    )
 
 
 def _account(

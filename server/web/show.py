@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -41,16 +41,28 @@ def matrix(matches: Sequence[MatchRef]) -> Matrix:
         pairs.setdefault((match.model.id, match.attack.id), match)
     finite = [m.median_distance for m in pairs.values() if m.median_distance is not None]
     largest = max(finite, default=0.0)
-    columns = sorted(attacks.values(), key=_baselines_last)
+    return table(
+        sorted(models.values(), key=_baselines_last),
+        sorted(attacks.values(), key=_baselines_last),
+        lambda pair: _cell(pairs.get(pair), largest),
+    )
+
+
+def table(
+    models: Collection[EntryRef],
+    attacks: Collection[EntryRef],
+    cell: Callable[[tuple[str, str]], tuple[Cell, int | None]],
+) -> Matrix:
+    """A heat table of models by attacks; ``cell``: of a pair of ids, model and attack."""
     return Matrix(
-        columns=[(attack.name, f"/entries/{attack.id}") for attack in columns],
+        columns=[(attack.name, f"/entries/{attack.id}") for attack in attacks],
         rows=[
             (
                 model.name,
                 f"/entries/{model.id}",
-                [_cell(pairs.get((model.id, attack.id)), largest) for attack in columns],
+                [cell((model.id, attack.id)) for attack in attacks],
             )
-            for model in sorted(models.values(), key=_baselines_last)
+            for model in models
         ],
     )
 
