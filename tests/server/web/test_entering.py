@@ -77,8 +77,9 @@ def test_from_sign_in_to_a_score_by_keyboard_alone(world: World, page: Page, pac
     page.keyboard.press("Tab")
     page.keyboard.type("Ridgeline")
     page.keyboard.press("Tab")
+    expect(page.get_by_label("Source package")).to_be_focused()
     with page.expect_file_chooser() as chosen:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     chosen.value.set_files(package)
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
