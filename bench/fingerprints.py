@@ -24,6 +24,8 @@ from pathlib import Path, PurePath
 import numpy as np
 import torch
 
+from .plugins import syntax
+
 WHOLE = ("attacks", "models")
 """Packages of ours whose sources count as a whole: their files use each other."""
 
@@ -240,7 +242,7 @@ def _fields(value: object) -> Iterator[tuple[str, object]]:
 def _imported_beside(file: Path) -> list[Path]:
     """Files in the same folder that a file imports, anywhere in it."""
     names = set()
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    for node in ast.walk(syntax(file.read_bytes())):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

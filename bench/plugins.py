@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import threading
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -95,7 +96,7 @@ def _plugin(kind: Kind, path: Path) -> Plugin | None:
     source = path / "__init__.py" if path.is_dir() else path
     if path.name.startswith("_") or source.suffix != ".py" or not source.is_file():
         return None
-    tree = ast.parse(source.read_text(encoding="utf-8"))
+    tree = syntax(source.read_text(encoding="utf-8"))
     create = next(
         (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "create"), None
     )
@@ -107,6 +108,19 @@ def _plugin(kind: Kind, path: Path) -> Plugin | None:
         name = path.stem.removeprefix(PAPER).replace("_", ".")
     name = f"{name}:NAME" if create.args.posonlyargs else name
     return Plugin(name, summary, _written_parameters(create))
+
+
+_one_parser = threading.Lock()
+
+
+def syntax(source: str | bytes) -> ast.Module:
+    """The syntax tree of a Python file.
+
+    One thread at a time: some releases of CPython (3.11.7, where it was met) count the depth of a
+    tree for all threads together, and raise SystemError when two are made at once.
+    """
+    with _one_parser:
+        return ast.parse(source)
 
 
 def parse(text: str, extra: Mapping[str, str] | None = None) -> Spec:

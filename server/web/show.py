@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -192,8 +193,12 @@ def arrays(
     """
     if sample.adversarial_sha256 is None:
         raise FileNotFoundError(f"sample {sample.index} has no adversarial")
-    pixels, rows = _pixels(match.dataset, match.split)
+    with _one_loader:  # a page asks for many pictures at once: the first of them loads the data
+        pixels, rows = _pixels(match.dataset, match.split)
     return pixels[rows[sample.image_id]], store.get_array(sample.adversarial_sha256)
+
+
+_one_loader = threading.Lock()
 
 
 @lru_cache(maxsize=4)

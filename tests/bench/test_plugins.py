@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -275,3 +278,20 @@ def test_a_listing_shows_what_a_model_of_references_takes() -> None:
     found = {plugin.name: plugin for plugin in plugins.plugins("models")}
     assert found["nearest_neighbour"].parameters == {"references": "References"}
     assert found["abs"].parameters["inference"] == "Literal['full', 'fast', 'public'] = 'full'"
+
+
+def test_one_thread_at_a_time_parses(monkeypatch: pytest.MonkeyPatch) -> None:
+    parse, inside, most = ast.parse, [], [0]
+
+    def watched(source: str | bytes) -> ast.Module:
+        inside.append(source)
+        most[0] = max(most[0], len(inside))
+        time.sleep(0.001)
+        inside.pop()
+        return parse(source)
+
+    monkeypatch.setattr(ast, "parse", watched)
+    with ThreadPoolExecutor(4) as pool:
+        listed = list(pool.map(lambda _: plugins.plugins("datasets"), range(4)))
+    assert all(each == listed[0] for each in listed)
+    assert most[0] == 1

@@ -176,7 +176,9 @@ def test_a_server_killed_again_and_again_ends_with_the_board_of_one_that_was_not
         check_invariants(database, store)
         check_final_boards(database)
         with database.read() as session:
-            rows = select(Submission.name, BoardRow.score).join(BoardRow)
+            rows = select(Submission.name, BoardRow.score).join(
+                BoardRow, BoardRow.submission_id == Submission.id
+            )
             found = {row.name: row.score for row in session.execute(rows)}
         database.close()
         return found

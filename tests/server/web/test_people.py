@@ -16,7 +16,7 @@ from sqlalchemy import select
 from server import accounts
 from server.app import create_app
 from server.db.tables import Account, Submission, Token
-from server.web.people import COOKIE
+from server.web.forms import COOKIE
 
 if TYPE_CHECKING:
     from .conftest import World
