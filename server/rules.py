@@ -45,6 +45,12 @@ def track(name: str) -> Track:
     return found
 
 
+def challenge_of(name: str) -> str | None:
+    """The challenge of a track; None where there is no such track: nobody organises that."""
+    known = tracks().get(name)
+    return known.challenge if known is not None else None
+
+
 def rules_version(of: Track, *, targeted: bool | None = None) -> str:
     """The version of the rules that a match of this track is played by.
 

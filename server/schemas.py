@@ -85,6 +85,10 @@ class Interval(View):
     lower: float
     upper: float
 
+    def overlaps(self, other: Interval) -> bool:
+        """Whether some value lies in both."""
+        return self.lower <= other.upper and other.lower <= self.upper
+
 
 class ThreatView(View):
     """What an attack may do: the norm it is judged by, its access and its budget."""
@@ -256,6 +260,11 @@ class BoardQuery(Asked):
     limit: int | None = Field(
         default=None, ge=1, le=1000, description="rows; all where it is left out"
     )
+
+    @property
+    def filtered(self) -> bool:
+        """Whether rows are left out for what was asked, besides those of other pages."""
+        return (self.q, self.who, self.state) != ("", "all", "all")
 
 
 class BoardFormat(BoardQuery):

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from .. import rescoring
 from ..db import queries
 from ..errors import BadRequest
-from ..rules import tracks as known_tracks
+from ..rules import challenge_of
 from ..schemas import (
     BoardFormat,
     BoardView,
@@ -96,7 +96,7 @@ def rescore(
     Without a digest: the difference, and nothing is changed. With the digest of that difference,
     and a note: it is published as a new version of the board.
     """
-    require(actor, "board.rescore", challenge=_challenge_of(track))
+    require(actor, "board.rescore", challenge=challenge_of(track))
     rule = request.rule.model_dump()
     if request.digest is None:
         with state.database.read() as session:
@@ -123,7 +123,7 @@ async def events(
         raise BadRequest(f"Last-Event-ID must be a number, got {last_event_id[:40]!r}")
     start = min(int(last_event_id), MOST) if last_event_id is not None else after
     if start is None:
-        start = (await run_in_threadpool(_board, state, track)).last_event_id
+        start = await run_in_threadpool(_now, state, track)
     else:
         await run_in_threadpool(_events, state, track, start, 1)
     return EventSourceResponse(_stream(state, track, start), ping=PING_SECONDS)
@@ -193,9 +193,10 @@ def _events(state: State, track: str, after: int, limit: int) -> list[EventView]
         return queries.events(session, track=track, after=after, limit=limit)
 
 
-def _board(state: State, track: str) -> BoardView:
+def _now(state: State, track: str) -> int:
     with state.database.read() as session:
-        return queries.board(session, track)
+        queries.track(session, track)  # NotFound for an unknown one
+        return queries.last_event(session)
 
 
 def _matches(header: str, tag: str) -> bool:
@@ -206,8 +207,3 @@ def _matches(header: str, tag: str) -> bool:
 def _safe(text: str) -> str:
     """A name that a spreadsheet will not take for a formula."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
-
-
-def _challenge_of(track: str) -> str | None:
-    known = known_tracks().get(track)
-    return known.challenge if known is not None else None

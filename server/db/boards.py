@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 from sqlakeyset import BadBookmark, InvalidPage, select_page
 from sqlalchemy import Select, and_, case, func, or_, select, tuple_
@@ -28,9 +28,10 @@ ALL = 1_000_000
 NAMED = 1000
 """Rows that are named in a query at most; with more, all are read."""
 
-
+Columns = TypeVarTuple("Columns")
 Place = tuple[int | None, bool | None]
 """Rank on the whole board, and whether the row is separable from the next one."""
+
 _UNSCORED = case((BoardRow.score.is_(None), 1), else_=0)
 _ACCEPTED = func.coalesce(Submission.accepted_at, Submission.created_at)
 
@@ -59,7 +60,7 @@ def board_of(
         )
     ).one()
     found = entries
-    if (query.q, query.who, query.state) != (WHOLE.q, WHOLE.who, WHOLE.state):
+    if query.filtered:
         found = session.scalar(_found(whole, query).with_only_columns(func.count()))
     leader = session.execute(
         whole.with_only_columns(Submission, BoardRow.score)
@@ -84,8 +85,13 @@ def board_of(
         waiting=waiting,
         isolated=isolated != 0,
         updated_at=when(updated),
-        last_event_id=session.scalar(select(func.max(Event.id))) or 0,
+        last_event_id=last_event(session),
     )
+
+
+def last_event(session: Session) -> int:
+    """The id of the newest event; 0 before the first."""
+    return session.scalar(select(func.max(Event.id))) or 0
 
 
 def row_of(session: Session, track: str, submission_id: str) -> views.BoardRow | None:
@@ -98,21 +104,17 @@ def row_of(session: Session, track: str, submission_id: str) -> views.BoardRow |
 
 def pictures(session: Session, rows: Sequence[views.BoardRow]) -> dict[str, tuple[str, int]]:
     """{entry: (match, sample)} of the median samples of rows that there is an adversarial of."""
-    wanted = {(row.why.match_id, row.why.image_id): row.entry.id for row in rows if row.why}
+    wanted = {row.entry.id: (row.why.match_id, row.why.image_id) for row in rows if row.why}
     key = tuple_(SampleResult.match_id, SampleResult.image_id)
     found = session.execute(
         select(SampleResult.match_id, SampleResult.image_id, SampleResult.sample).where(
-            key.in_(list(wanted)),
+            key.in_(set(wanted.values())),
             SampleResult.success,
             SampleResult.adversarial_sha256.is_not(None),
         )
     )
-    by_sample = {(match, image): (match, sample) for match, image, sample in found}
-    return {
-        row.entry.id: by_sample[row.why.match_id, row.why.image_id]
-        for row in rows
-        if row.why and (row.why.match_id, row.why.image_id) in by_sample
-    }
+    samples = {(match, image): (match, sample) for match, image, sample in found}
+    return {entry: samples[why] for entry, why in wanted.items() if why in samples}
 
 
 def _whole(of: Track, *, of_round: bool) -> Select[Any]:
@@ -145,16 +147,20 @@ def _places(
         func.lead(BoardRow.lower).over(order_by=order).label("next_lower"),
         func.lead(BoardRow.upper).over(order_by=order).label("next_upper"),
     ).subquery("narrow")
-    query = select(narrow)
-    if len(ids) <= NAMED:
-        query = query.where(narrow.c.submission_id.in_(ids))
+    query = _named(select(narrow), narrow.c.submission_id, ids)
     found: dict[str, Place] = {}
     for entry, lower, upper, unscored, rank, next_lower, next_upper in session.execute(query):
         separable = None
         if lower is not None and next_lower is not None:
-            separable = upper < next_lower or next_upper < lower
+            following = views.Interval(lower=next_lower, upper=next_upper)
+            separable = not views.Interval(lower=lower, upper=upper).overlaps(following)
         found[entry] = (None if unscored else rank, separable)
     return found
+
+
+def _named(query: Select[*Columns], column: Any, ids: Sequence[str]) -> Select[*Columns]:
+    """The query for these rows; for all of them where they are too many to be named."""
+    return query.where(column.in_(ids)) if len(ids) <= NAMED else query
 
 
 def _found(whole: Select[Any], query: views.BoardQuery) -> Select[Any]:
@@ -222,15 +228,10 @@ def _rows(
 ) -> list[views.BoardRow]:
     """These rows, in this order, with where they stand on the whole board."""
     places = _places(session, of, whole, ids)
-    query = (
-        select(BoardRow, Submission)
-        .join(Submission, Submission.id == BoardRow.submission_id)
-        .where(BoardRow.board == of.name, BoardRow.rules_version == rules.board_version(of))
-    )
-    if len(ids) <= NAMED:
-        query = query.where(BoardRow.submission_id.in_(ids))
+    every = whole.with_only_columns(BoardRow, Submission)
+    query = _named(every, BoardRow.submission_id, ids)
     stored = {row.submission_id: (row, entry) for row, entry in session.execute(query)}
-    refs = opponent_refs(session, [row.data for row, _ in stored.values()])
+    refs = _opponent_refs(session, [row.data for row, _ in stored.values()])
     return [_board_row(stored[each], places[each], refs) for each in ids]
 
 
@@ -263,7 +264,7 @@ def _board_row(
     )
 
 
-def opponent_refs(session: Session, rows: list[dict[str, Any]]) -> dict[str, views.EntryRef]:
+def _opponent_refs(session: Session, rows: list[dict[str, Any]]) -> dict[str, views.EntryRef]:
     """The opponents that the data of rows names."""
     wanted = {met["opponent_id"] for data in rows for met in data["matches"]}
     found = session.scalars(select(Submission).where(Submission.id.in_(wanted)))

@@ -19,7 +19,7 @@ from .. import challenges, frozen, rules, scoring
 from .. import schemas as views
 from ..errors import NotFound
 from ..policy import ANONYMOUS, Actor
-from .boards import board, pictures, row_of
+from .boards import board, last_event, pictures, row_of
 from .history import history, progress, scorings
 from .rounds import (
     challenge,
@@ -56,6 +56,7 @@ __all__ = [
     "entry_named",
     "events",
     "history",
+    "last_event",
     "logs",
     "match",
     "matches",
@@ -95,7 +96,6 @@ def matches(
     session: Session,
     *,
     track: str | None = None,
-    version: str | None = None,
     submission: str | None = None,
     after: str | None = None,
     limit: int = 100,
@@ -113,8 +113,6 @@ def matches(
     )
     if track is not None:
         query = query.where(Match.rules_version == rules.rules_version(rules.track(track)))
-    if version is not None:
-        query = query.where(Match.rules_version == version)
     if submission is not None:
         query = query.where(or_(Match.model_id == submission, Match.attack_id == submission))
     if after is not None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from pydantic import ConfigDict, Field
+
 from bench.reports.components import Cell
 
 from ..schemas import BoardQuery, BoardRow, BoardView, EntryRef, Met
@@ -17,17 +19,25 @@ ROWS = 100
 """Rows that a board page shows at a time."""
 
 
+class PageQuery(BoardQuery):
+    """What an address asks of a board's page; somebody may have added to it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    limit: int | None = Field(default=ROWS, ge=1, le=1000)
+
+
 @dataclass(frozen=True)
 class Links:
     """Addresses of a board's parts: each says all of the query that is not as it is anyway."""
 
-    query: BoardQuery
+    query: PageQuery
     here: str
     data: str
 
     def to(self, **changes: Any) -> str:
         """The page with these changes; from its start, unless they name a page."""
-        return self.here + self._asked(self.query, {"page": None, **changes}, self._usual)
+        return self.here + self._said(PageQuery(), {"page": None, **changes})
 
     def sorted(self, key: str) -> str:
         """By this column; the other way round where it is sorted by it already."""
@@ -36,33 +46,22 @@ class Links:
 
     def shown(self, form: str) -> str:
         """Exactly what is shown, as data."""
-        return self.data + self._asked(self.query, {"format": form}, {})
+        return self.data + self._said(BoardQuery(), {"format": form})
 
     def whole(self, form: str) -> str:
         """All that was asked for, on every page, as data."""
-        return self.data + self._asked(self.query, {"format": form, "page": None, "limit": None})
+        return self.data + self._said(BoardQuery(), {"format": form, "page": None, "limit": None})
 
     @property
     def fragment(self) -> str:
         """The live part of this very view."""
-        return f"{self.here}/table{self._asked(self.query, {}, self._usual)}"
+        return f"{self.here}/table{self._said(PageQuery(), {})}"
 
-    @property
-    def filtered(self) -> bool:
-        """Whether some rows are left out for what was asked."""
-        return (self.query.q, self.query.who, self.query.state) != ("", "all", "all")
-
-    @property
-    def _usual(self) -> dict[str, Any]:
-        return {"limit": ROWS}
-
-    @staticmethod
-    def _asked(
-        query: BoardQuery, changes: dict[str, Any], usual: dict[str, Any] | None = None
-    ) -> str:
-        default = BoardQuery().model_dump() | (usual or {})
-        wanted = query.model_dump(include=set(BoardQuery.model_fields)) | changes
-        said = {key: value for key, value in wanted.items() if value != default.get(key)}
+    def _said(self, usual: BoardQuery, changes: dict[str, Any]) -> str:
+        """The query with these changes, but for what is as usual."""
+        known = usual.model_dump()
+        wanted = self.query.model_dump() | changes
+        said = {key: value for key, value in wanted.items() if value != known.get(key)}
         return f"?{urlencode(said)}" if said else ""
 
 
@@ -100,10 +99,7 @@ def level(rows: Sequence[BoardRow]) -> list[BoardRow]:
     return [
         row
         for row in rows
-        if row is not first
-        and row.interval is not None
-        and row.interval.lower <= first.interval.upper
-        and first.interval.lower <= row.interval.upper
+        if row is not first and row.interval is not None and row.interval.overlaps(first.interval)
     ]
 
 

@@ -22,8 +22,7 @@ from ..db.tables import Submission
 from ..errors import ApiError, BadRequest, Invalid, NotFound, TooLarge
 from ..policy import Actor
 from ..schemas import SubmissionRequest
-from .forms import Visitor, require_own_origin, require_word, word_of
-from .render import page
+from .forms import Visitor, form_page, require_own_origin, require_word
 
 router = APIRouter(include_in_schema=False)
 
@@ -122,17 +121,13 @@ def _form(
     with state.database.read() as session:
         tracks = queries.tracks(session)
         opened = {each.name for each in queries.challenges_here(session) if each.open}
-    answer = page(
+    return form_page(
         request,
         "submit.html",
-        error.status if error is not None else 200,
+        error,
         tracks=[track for track in tracks if track.challenge in opened],
         sandbox=state.settings.sandbox,
         said=said,
         key=new_id(),
-        word=word_of(request),
-        error=error,
         here="submit",
     )
-    answer.headers["Cache-Control"] = "no-store"
-    return answer

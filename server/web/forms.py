@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Depends, Form, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import AfterValidator
 from sqlalchemy.orm import Session
 
@@ -21,6 +21,7 @@ from ..api.deps import State, get_state
 from ..errors import ApiError, Forbidden
 from ..policy import ANONYMOUS, Actor
 from ..schemas import storable
+from .render import page
 
 COOKIE: Final = "tiltyard"
 
@@ -67,6 +68,22 @@ def require_own_origin(request: Request, state: State) -> None:
         )
 
 
+def require_own_form(request: Request, state: State, word: str) -> None:
+    """Raise Forbidden for a form of another site, or of another session."""
+    require_own_origin(request, state)
+    require_word(request, word)
+
+
+def form_page(
+    request: Request, template: str, error: ApiError | None, **context: Any
+) -> HTMLResponse:
+    """A page with forms of this session and what was wrong with the last one; kept nowhere."""
+    status = error.status if error is not None else 200
+    answer = page(request, template, status, word=word_of(request), error=error, **context)
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
 class Show(Protocol):
     """Answers with the page that a form stands on."""
 
@@ -95,8 +112,7 @@ def carry_out(
     if visitor.account_id is None:
         return RedirectResponse("/sign-in", 303)
     try:
-        require_own_origin(request, state)
-        require_word(request, word)
+        require_own_form(request, state, word)
         if before is not None:
             before()
         with state.database.write() as session:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from .. import accounts, challenges, invitations, rescoring, rounds, rules
@@ -16,8 +17,8 @@ from ..db import people, queries
 from ..db.tables import Round
 from ..errors import ApiError, Invalid, NotFound, answered
 from ..policy import Actor, can
-from .forms import Text, Visitor, Word, carry_out, require_own_origin, require_word, word_of
-from .render import page
+from ..schemas import RoundRequest
+from .forms import Text, Visitor, Word, carry_out, form_page, require_own_form
 
 router = APIRouter(include_in_schema=False)
 
@@ -71,17 +72,20 @@ def freeze(
 
     def make(session: Session) -> None:
         require(visitor, "round.manage", challenge=challenge)
-        if not 1 <= len(name.strip()) <= 80:
-            raise Invalid("a round has a name of 1 to 80 letters")
+        number = _number(best)
+        try:
+            asked = RoundRequest(name=name.strip(), images=images, best=number)
+        except ValidationError as error:
+            raise Invalid("a round has a name of 1 to 80 letters") from error
         with answered():
             rounds.freeze(
                 session,
                 state.store,
                 challenge,
-                name.strip(),
+                asked.name,
                 actor=visitor.name,
-                images=images,
-                best=_number(best),
+                images=asked.images,
+                best=asked.best,
             )
 
     answer = _do(request, state, visitor, word, make)
@@ -161,7 +165,7 @@ def scoring(request: Request, state: CurrentState, visitor: Visitor, track: str)
     """Another rule of scores for a board, to be looked at before it is published."""
     if visitor.account_id is None:
         return RedirectResponse("/sign-in", 303)
-    require(visitor, "board.rescore", challenge=_challenge_of(track))
+    require(visitor, "board.rescore", challenge=rules.challenge_of(track))
     return _scoring(request, state, track)
 
 
@@ -181,11 +185,10 @@ def rescore(
     """The difference that a rule makes; with its digest and a note: published."""
     if visitor.account_id is None:
         return RedirectResponse("/sign-in", 303)
-    require(visitor, "board.rescore", challenge=_challenge_of(track))
+    require(visitor, "board.rescore", challenge=rules.challenge_of(track))
     asked = {"after_queries": after_queries, "norm": norm, "exclude": exclude, "note": note}
     try:
-        require_own_origin(request, state)
-        require_word(request, word)
+        require_own_form(request, state, word)
         rule = {
             "queries": _number(after_queries),
             "norm": norm or None,
@@ -228,10 +231,10 @@ def _overview(
         ]
         here = {each.name for each in mine}
         known = {track.challenge for track in rules.tracks().values()}
-        answer = page(
+        return form_page(
             request,
             "organising.html",
-            error.status if error is not None else 200,
+            error,
             challenges=mine,
             others=sorted(known - here) if operator else [],
             rounds={each.name: queries.rounds(session, each.name, visitor) for each in mine},
@@ -239,13 +242,9 @@ def _overview(
             queue=queries.queue(session, state.settings.workers),
             operator=operator,
             may_audit=can(visitor, "audit.read"),
-            word=word_of(request),
-            error=error,
             secret=secret,
             here="account",
         )
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
 
 
 def _scoring(
@@ -258,20 +257,16 @@ def _scoring(
     error: ApiError | None = None,
 ) -> Response:
     with state.database.read() as session:
-        answer = page(
+        return form_page(
             request,
             "scoring.html",
-            error.status if error is not None else 200,
+            error,
             track=queries.track(session, track),
             scorings=queries.scorings(session, track),
             asked=asked or {"after_queries": "", "norm": "", "exclude": "", "note": ""},
             found=found,
-            word=word_of(request),
-            error=error,
             here="account",
         )
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
 
 
 def _do(
@@ -301,8 +296,3 @@ def _number(text: str) -> int | None:
     if not (text.strip().isdecimal() and 1 <= int(text) <= 1_000_000):
         raise Invalid(f"got {text[:20]!r}; wanted a whole number from 1 to 1000000, or nothing")
     return int(text)
-
-
-def _challenge_of(track: str) -> str | None:
-    known = rules.tracks().get(track)
-    return known.challenge if known is not None else None

@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
-from pydantic import ConfigDict
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from bench.errors import TiltyardError
@@ -17,7 +15,7 @@ from bench.reports.components import Sample
 from ..api.deps import CurrentState, ReadSession, State
 from ..api.submissions import printed
 from ..db import queries
-from ..db.tables import Event, Submission
+from ..db.tables import Submission
 from ..db.views import HIDDEN_NAME
 from ..errors import NotFound
 from ..policy import ANONYMOUS, Actor
@@ -43,13 +41,7 @@ BEST = 5
 FOR_EVER = "public, max-age=31536000, immutable"
 
 
-class Anything(BoardQuery):
-    """A board's query in an address that somebody may have added to."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-Asked = Annotated[Anything, Query()]
+Asked = Annotated[boards.PageQuery, Query()]
 
 
 @router.get("/")
@@ -136,14 +128,13 @@ def round_board(
     asked: Asked,
 ) -> HTMLResponse:
     """A board of a published round."""
-    query = asked.model_copy(update={"limit": asked.limit or boards.ROWS})
-    view = queries.round_board(session, round_id, track, actor, query)
+    view = queries.round_board(session, round_id, track, actor, asked)
     here = f"/rounds/{round_id}/boards/{track}"
     return page(
         request,
         "round_board.html",
         round=queries.round_of(session, round_id, actor),
-        **_shown(session, view, query, here, f"/api/v1{here}"),
+        **_shown(session, view, asked, here, f"/api/v1{here}"),
         here="boards",
     )
 
@@ -240,10 +231,9 @@ def static(name: str) -> Response:
     return Response(path.read_bytes(), media_type=media_type, headers={"Cache-Control": FOR_EVER})
 
 
-def _board(session: Session, track: str, asked: BoardQuery) -> dict[str, Any]:
-    query = asked.model_copy(update={"limit": asked.limit or boards.ROWS})
-    view = queries.board(session, track, query)
-    return _shown(session, view, query, f"/boards/{track}", f"/api/v1/boards/{track}")
+def _board(session: Session, track: str, asked: boards.PageQuery) -> dict[str, Any]:
+    view = queries.board(session, track, asked)
+    return _shown(session, view, asked, f"/boards/{track}", f"/api/v1/boards/{track}")
 
 
 def _entry(session: Session, state: State, submission_id: str, actor: Actor) -> dict[str, Any]:
@@ -257,19 +247,18 @@ def _entry(session: Session, state: State, submission_id: str, actor: Actor) -> 
             "tail": lines[-TAIL:],
             "lines": len(lines),
         }
-    last = session.scalar(select(func.max(Event.id))) or 0
-    return context | {"last_event_id": last}
+    return context | {"last_event_id": queries.last_event(session)}
 
 
 def _shown(
-    session: Session, view: BoardView, query: BoardQuery, here: str, data: str
+    session: Session, view: BoardView, asked: boards.PageQuery, here: str, data: str
 ) -> dict[str, Any]:
     """What the template of a board needs; ``here`` and ``data``: the addresses of the two."""
     shown = {} if view.track.hidden else queries.pictures(session, view.rows)
     return {
         "board": view,
-        "asked": query,
-        "links": boards.Links(query, here, data),
+        "asked": asked,
+        "links": boards.Links(asked, here, data),
         "pictures": {
             entry: f"/matches/{match}/images/{sample}" for entry, (match, sample) in shown.items()
         },
@@ -279,13 +268,11 @@ def _shown(
     }
 
 
-def _matches(
-    session: Session, track: str | None = None, version: str | None = None
-) -> list[MatchRef]:
+def _matches(session: Session, track: str) -> list[MatchRef]:
     found: list[MatchRef] = []
     after: str | None = None
     while len(found) < MATRIX:
-        answer = queries.matches(session, track=track, version=version, after=after, limit=100)
+        answer = queries.matches(session, track=track, after=after, limit=100)
         found += answer.items
         after = answer.next
         if after is None:

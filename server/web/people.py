@@ -22,9 +22,9 @@ from .forms import (
     Visitor,
     Word,
     carry_out,
+    form_page,
     origin,
     require_own_origin,
-    word_of,
 )
 from .render import page
 
@@ -329,10 +329,10 @@ def _account(
     with state.database.read() as session:
         own = session.get_one(Account, visitor.account_id)
         mine = Actor(visitor.account_id, visitor.name, "participant", "read", visitor.team_id)
-        answer = page(
+        return form_page(
             request,
             "account.html",
-            error.status if error is not None else 200,
+            error,
             account=people.account(session, own, visitor),
             tokens=people.tokens(session, own.id),
             entries=queries.submissions(session, mine, limit=LATEST),
@@ -340,13 +340,9 @@ def _account(
             with_password=own.password is not None,
             provider=_provider_name(state),
             may_audit=can(visitor, "audit.read"),
-            word=word_of(request),
-            error=error,
             secret=secret,
             here="account",
         )
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
 
 
 def _sign(
