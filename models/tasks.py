@@ -1,7 +1,7 @@
 """What a model that is no classifier offers to attacks, distortions and reports.
 
 An image, and perhaps something that says what is asked about it (a reference patch, a neuron, a
-target), gives a structured answer with a measure of its own. Seven members are all that playing,
+target), gives a structured answer with a measure of its own. Eight members are all that playing,
 distorting and reporting need; poses, neural responses and units fit as segmentation does. Answers
 and targets are tensors by name, with the samples first, so that they can be cut and joined.
 """
@@ -29,7 +29,12 @@ class TaskModel(Protocol):
 
     @property
     def measure(self) -> str:
-        """What quality is, such as "IoU"; the higher the better."""
+        """What quality is, such as "IoU"."""
+        ...
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Of the quality; an error in pixels is better when it is lower."""
         ...
 
     @property

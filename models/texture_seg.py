@@ -141,6 +141,10 @@ class TextureSegmenter:
         return "IoU"
 
     @property
+    def higher_is_better(self) -> bool:
+        return True
+
+    @property
     def bounds(self) -> Bounds:
         return 0.0, 1.0
 

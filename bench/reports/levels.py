@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from .blocks import Chart
 from .charts import HEIGHT, WIDTH, colour_scale, dash
-from .components import percent
+from .components import distance, percent
 from .svg import TEXT, finish, printable
 
 MARKS = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
@@ -43,6 +43,23 @@ def accuracy_block(
     """A chart of accuracies in [0,1] with the numbers behind it."""
     reference = (f"chance {percent(chance)}", chance)
     return _block(heading, lines, levels, unit, caption, "accuracy", 1.0, reference, shares=True)
+
+
+def figure_block(
+    heading: str,
+    lines: Sequence[Line],
+    levels: Sequence[str],
+    unit: str,
+    *,
+    measure: str,
+    chance: float,
+    caption: str,
+) -> Chart:
+    """A chart of figures of any measure that is never negative, with the numbers behind it."""
+    reached = [value for line in lines for value in (*line.values, *line.high) if value is not None]
+    top = 1.1 * max(chance, *reached)
+    reference = (f"chance {distance(chance)}", chance)
+    return _block(heading, lines, levels, unit, caption, measure, top, reference, shares=False)
 
 
 def entropy_block(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import sheet
-from .blocks import Block, Heading, Paragraph, Table
+from .blocks import Block, Chart, Heading, Paragraph, Table
 from .components import distance, percent
-from .levels import Line, accuracy_block
+from .levels import Line, accuracy_block, figure_block
 
 if TYPE_CHECKING:
     from ..tasks.facts import Found, Row
@@ -23,11 +23,12 @@ def write_html(found: Found, out: Path) -> Path:
 def render(found: Found) -> str:
     """The page as HTML."""
     samples = len({fact.sample for fact in found.facts})
+    better = "higher" if found.higher_is_better else "lower"
     return sheet.render(
         topic=found.task,
         heading=f"{found.model} under attack, noise and distortions",
         lede=f"{samples} samples of {found.dataset} ({found.split}), seed {found.seed}; "
-        f"quality is {found.measure}, the higher the better.",
+        f"quality is {found.measure}, the {better} the better.",
         blocks=blocks(found),
         command="tiltyard task",
     )
@@ -61,19 +62,30 @@ def blocks(found: Found) -> list[Block]:
         }
         made += [
             Heading(f"{norm} on {surface}"),
-            accuracy_block(
-                f"{norm} on {surface}",
-                [_line(kind, clean, found_rows) for kind, found_rows in kinds.items()],
-                ["0", *(row.level for row in kinds["attack"])],
-                f"{norm} radius",
-                chance=chance,
-                caption=f"The figure is {found.measure}; the band is its 95 % interval.",
-            ),
+            _chart(found, f"{norm} on {surface}", f"{norm} radius", kinds, clean, chance),
         ]
     if found.skipped:
         left = "; ".join(f"{name}: {why}" for name, why in found.skipped.items())
         made.append(Paragraph(f"Distortions left out: {left}."))
     return made
+
+
+def _chart(
+    found: Found,
+    heading: str,
+    unit: str,
+    kinds: Mapping[str, Sequence[Row]],
+    clean: float,
+    chance: float,
+) -> Chart:
+    lines = [_line(kind, clean, rows) for kind, rows in kinds.items()]
+    levels = ["0", *(row.level for row in kinds["attack"])]
+    caption = f"The figure is {found.measure}; the band is its 95 % interval."
+    if found.higher_is_better:
+        return accuracy_block(heading, lines, levels, unit, chance=chance, caption=caption)
+    return figure_block(
+        heading, lines, levels, unit, measure=found.measure, chance=chance, caption=caption
+    )
 
 
 def said(row: Row) -> str:

@@ -200,22 +200,24 @@ def _ascend(
                 contexts = _moved(
                     contexts, part.contexts, next(slopes), norm, epsilon, length, model
                 )
-            best = _worse(best, Changed(images, contexts, *judged(model, part, images, contexts)))
+            found = Changed(images, contexts, *judged(model, part, images, contexts))
+            best = _worse(best, found, higher_is_better=model.higher_is_better)
     return best
 
 
-def _worse(one: Changed, other: Changed) -> Changed:
-    """Of each sample the one with the lower quality."""
-    better = (other.qualities < one.qualities) & (other.broken | ~one.broken)
-    take = better.view(-1, 1, 1, 1)
+def _worse(one: Changed, other: Changed, *, higher_is_better: bool) -> Changed:
+    """Of each sample the one with the worse quality."""
+    gain = other.qualities - one.qualities
+    worse = (gain < 0 if higher_is_better else gain > 0) & (other.broken | ~one.broken)
+    take = worse.view(-1, 1, 1, 1)
     contexts = one.contexts
     if one.contexts is not None and other.contexts is not None:
         contexts = torch.where(take, other.contexts, one.contexts).detach()
     return Changed(
         torch.where(take, other.images, one.images).detach(),
         contexts,
-        torch.where(better, other.qualities, one.qualities),
-        torch.where(better, other.broken, one.broken),
+        torch.where(worse, other.qualities, one.qualities),
+        torch.where(worse, other.broken, one.broken),
     )
 
 

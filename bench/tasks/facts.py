@@ -92,6 +92,8 @@ class Found:
     """{distortion: why it was left out}."""
     versions: dict[str, str]
     facts: tuple[Fact, ...]
+    higher_is_better: bool = True
+    """Of the measure."""
 
     def rows(self, aggregate: Aggregate = lambda values: float(values.mean())) -> tuple[Row, ...]:
         """A score for each condition, in the order of the facts.
@@ -109,7 +111,8 @@ class Found:
         rows = []
         for key, group in groups.items():
             kept = None
-            if key[0] != "smallest" and clean > chance:
+            informed = clean > chance if self.higher_is_better else clean < chance
+            if key[0] != "smallest" and informed:
                 kept = min(1.0, max(0.0, (figures[key] - chance) / (clean - chance)))
             rows.append(
                 Row(

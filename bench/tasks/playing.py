@@ -110,6 +110,7 @@ def play_task(
         model=name,
         task=model.task,
         measure=model.measure,
+        higher_is_better=model.higher_is_better,
         dataset=samples.name,
         split=samples.split,
         seed=plan.seed,

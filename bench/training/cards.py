@@ -84,7 +84,7 @@ class TaskCard:
     chance: dict[str, float]
     """{split: of an uninformed model on the same samples}."""
     samples: int
-    """Of each split."""
+    """Of the test split."""
     parameters: int
     """Numbers in the network."""
     sha256: str

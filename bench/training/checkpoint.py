@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..datasets import dataset as load_dataset
 from ..errors import UserError
+from . import tasks
 from .recipes import (
     ClassifierRecipe,
     DistortionRecipe,
@@ -62,10 +63,10 @@ def train(
     """
     name = model.replace("-", "_")
     zoo = _trainable(name)
-    if name == "texture_seg":
-        from . import textures
-
-        return textures.train(dataset, out=out, params=params or {}, seed=seed, report=report)
+    if name in tasks.MODULES:
+        module = import_module(f".{tasks.MODULES[name]}", __package__)
+        made: Path = module.train(dataset, out=out, params=params or {}, seed=seed, report=report)
+        return made
     recipe, tiny = _read(params or {}, name, dataset, zoo)
     target = checkpoint_file(out, name, dataset, recipe.training, tiny=tiny)
     train_data, test_data = load_dataset(dataset, "train"), load_dataset(dataset, "test")

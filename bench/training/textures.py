@@ -6,13 +6,13 @@ the network ignores its reference: both halves of the balanced loss stay at chan
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from .tasks import read, written
 
 NAME = "texture_seg"
 
@@ -50,60 +50,32 @@ def train(
 
     Raises `UserError` for another data set, an unknown parameter, or a file it can't write.
     """
-    import torch
-
     from models.texture_seg import TASK_SET, TextureSegmenter, build
-    from models.weights import write_whole
-    from models.wrappers import seeded
 
     from ..datasets import task_set
-    from ..tasks.facing import measure
-    from .cards import TaskCard, packed
-    from .checkpoint import checkpoint_file
-    from .classifier import one_thread
 
     if dataset.replace("_", "-") != TASK_SET:
         raise UserError(f"texture_seg is trained on {TASK_SET}; got {dataset!r}")
-    recipe, tiny = _read(params)
-    target = checkpoint_file(out, NAME, TASK_SET, recipe.training, tiny=tiny)
-    network = seeded(seed, lambda: build(tiny=tiny))
-    with one_thread():
-        start = time.process_time()
-        fit(network, recipe, seed, report)
-        seconds = time.process_time() - start
-        network.eval().requires_grad_(False)
-        state = {
-            key: value.half() if value.is_floating_point() else value
-            for key, value in network.state_dict().items()
-        }
-        network.load_state_dict(state)
-        model = TextureSegmenter(network)
-        found = {
-            split: measure(model, task_set(TASK_SET, split))
-            for split in ("train", "new", "test", "photographs")
-        }
-    data, facts = packed(state)
-    settings = "".join(f" -M {key}={str(value).lower()}" for key, value in params.items())
-    card = TaskCard(
-        model=NAME,
-        dataset=TASK_SET,
-        training=recipe.training,
+    recipe = TextureRecipe()
+    hundreds, tiny = read(NAME, recipe.training, params)
+    if hundreds is not None:
+        recipe = replace(recipe, contrast_steps=100 * hundreds, steps=100 * hundreds)
+    return written(
+        NAME,
+        TASK_SET,
+        recipe,
+        build=build,
+        fit=lambda network: fit(network, recipe, seed, report),
+        model=TextureSegmenter,
+        splits={
+            split: task_set(TASK_SET, split) for split in ("train", "new", "test", "photographs")
+        },
+        params=params,
+        tiny=tiny,
+        out=out,
         seed=seed,
-        command=f"tiltyard train {NAME} --dataset {TASK_SET}{settings}"
-        + (f" --seed {seed}" if seed else ""),
-        recipe=asdict(recipe),
-        measure=model.measure,
-        quality={split: round(one.figure, 4) for split, one in found.items()},
-        chance={split: round(one.chance, 4) for split, one in found.items()},
-        samples=len(found["test"].qualities),
-        torch=str(torch.__version__).partition("+")[0],
-        seconds=round(seconds, 1),
-        **facts,
+        report=report,
     )
-    report(", ".join(f"{split}: IoU {iou:.3f}" for split, iou in card.quality.items()))
-    write_whole(target, data)
-    card.write(target.with_suffix(".json"))
-    return target
 
 
 def fit(network: Any, recipe: TextureRecipe, seed: int, report: Callable[[str], None]) -> None:
@@ -148,20 +120,3 @@ def fit(network: Any, recipe: TextureRecipe, seed: int, report: Callable[[str], 
         schedule.step()
         if (step + 1) % 100 == 0:
             report(f"collages, step {step + 1}: loss {loss.item():.3f}")
-
-
-def _read(params: Mapping[str, object]) -> tuple[TextureRecipe, bool]:
-    recipe = TextureRecipe()
-    for key, value in params.items():
-        text = str(value).lower()
-        if key == "epochs" and text.isdecimal() and int(text) > 0:
-            hundreds = 100 * int(text)
-            recipe = replace(recipe, contrast_steps=hundreds, steps=hundreds)
-        elif key == "training" and text != recipe.training:
-            raise UserError(f"training is {value!r}; texture_seg knows {recipe.training}")
-        elif key not in ("training", "tiny") or (key == "tiny" and text not in ("true", "false")):
-            raise UserError(
-                f"can't use {key}={value}; wanted training=plain, tiny=true or false, or "
-                "epochs, a whole number >= 1 of hundreds of steps"
-            )
-    return recipe, str(params.get("tiny", "false")).lower() == "true"

@@ -167,7 +167,9 @@ def test_the_names_are_those_of_the_files() -> None:
     assert names() == [
         "binary-shiftmnist",
         "digits",
+        "dlc-openfield",
         "fashion-mnist",
+        "generated-mice",
         "mnist",
         "mnist5k",
         "texture-collages",
@@ -180,7 +182,8 @@ def test_a_misspelt_data_set_names_the_near_one() -> None:
     with pytest.raises(UserError, match=r"no data set 'mnist5'; did you mean 'mnist5k'"):
         dataset("mnist5")
     with pytest.raises(
-        UserError, match=r"there are binary-shiftmnist, digits, fashion-mnist, mnist, mnist5k"
+        UserError,
+        match=r"there are binary-shiftmnist, digits, dlc-openfield, fashion-mnist, generated-mice",
     ):
         dataset("qqq")
 
