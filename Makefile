@@ -21,6 +21,7 @@ test: unit-server unit-zoo lint types layers
 # A claim that does not hold (exit code 1) is a result, not a failure of the command.
 reproduce: $(VENV)/.installed
 	$(BIN)/tiltyard reproduce 1805.09190 || test $$? -eq 1
+	$(BIN)/tiltyard reproduce 1804.03142 || test $$? -eq 1
 	$(BIN)/tiltyard reproduce 1807.02654 || test $$? -eq 1
 	$(BIN)/tiltyard reproduce 1808.08750 || test $$? -eq 1
 	$(BIN)/tiltyard reproduce 1811.00401 || test $$? -eq 1

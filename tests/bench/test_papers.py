@@ -47,6 +47,7 @@ REVERSED = table(abs=0.5, nn=1.0, babs=1.2, madry=1.6, cnn=2.0, bcnn=2.5)
 
 def test_a_paper_is_found_by_its_arxiv_id() -> None:
     assert [p.name for p in plugins.plugins("papers")] == [
+        "1804.03142",
         "1805.09190",
         "1807.02654",
         "1808.08750",
