@@ -242,8 +242,8 @@ def blocks(grid: Grid) -> list[Block]:
             [str(count) for count in frames],
             "labelled frames",
             measure="mean px error",
-            chance=grid.people,
-            caption="The dashed line, called chance, is the distance between two labellers.",
+            reference=("two labellers", grid.people),
+            caption="The dashed line is the distance between two simulated labellers.",
         ),
         Heading("Under attack, and under noise of the same size"),
         figure_block(
@@ -252,8 +252,8 @@ def blocks(grid: Grid) -> list[Block]:
             ["0", *(f"{radius}/255" for radius in RADII)],
             "linf radius",
             measure="mean px error",
-            chance=grid.people,
-            caption="The dashed line, called chance, is the distance between two labellers.",
+            reference=("two labellers", grid.people),
+            caption="The dashed line is the distance between two simulated labellers.",
         ),
         Paragraph(
             f"In brackets and as bands: 95 % intervals over networks, each trained for "

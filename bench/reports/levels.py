@@ -52,13 +52,17 @@ def figure_block(
     unit: str,
     *,
     measure: str,
-    chance: float,
+    reference: tuple[str, float],
     caption: str,
 ) -> Chart:
-    """A chart of figures of any measure that is never negative, with the numbers behind it."""
+    """A chart of figures of any measure that is never negative, with the numbers behind it.
+
+    `reference` is what a dashed line stands for, and its height.
+    """
     reached = [value for line in lines for value in (*line.values, *line.high) if value is not None]
-    top = 1.1 * max(chance, *reached)
-    reference = (f"chance {distance(chance)}", chance)
+    word, height = reference
+    top = 1.1 * max(height, *reached)
+    reference = (f"{word} {distance(height)}", height)
     return _block(heading, lines, levels, unit, caption, measure, top, reference, shares=False)
 
 

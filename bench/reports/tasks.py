@@ -84,7 +84,13 @@ def _chart(
     if found.higher_is_better:
         return accuracy_block(heading, lines, levels, unit, chance=chance, caption=caption)
     return figure_block(
-        heading, lines, levels, unit, measure=found.measure, chance=chance, caption=caption
+        heading,
+        lines,
+        levels,
+        unit,
+        measure=found.measure,
+        reference=("chance", chance),
+        caption=caption,
     )
 
 
