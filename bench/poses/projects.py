@@ -48,8 +48,8 @@ def read_project(folder: Path) -> Frames:
     if not tables:
         hdf = sorted((folder / "labeled-data").glob(f"*/CollectedData_{scorer}.h5"))
         hint = (
-            "; the labels are there as HDF5: deeplabcut.convertcsv2h5's counterpart, opening them "
-            "and saving again, writes the CSV"
+            f"; the labels are there as HDF5: pandas.read_hdf({str(hdf[0])!r}).to_csv(...) "
+            "makes the CSV of them"
             if hdf
             else ""
         )

@@ -317,6 +317,10 @@ def test_a_folder_that_is_no_project_says_what_is_wanted(tmp_path: Path) -> None
     (tmp_path / "config.yaml").write_text("scorer: Bob\n")
     with pytest.raises(UserError, match=r"there is no CollectedData_Bob\.csv"):
         read_project(tmp_path)
+    (tmp_path / "labeled-data" / "v1").mkdir(parents=True)
+    (tmp_path / "labeled-data" / "v1" / "CollectedData_Bob.h5").write_bytes(b"")
+    with pytest.raises(UserError, match=r"as HDF5: pandas\.read_hdf"):
+        read_project(tmp_path)
 
 
 def test_the_open_field_says_where_to_put_it(
