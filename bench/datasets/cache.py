@@ -39,6 +39,15 @@ def folders(dataset: str, *installed: Path | str) -> list[Path]:
     return [*first, *(Path(p) for p in installed), cache_dir() / "datasets" / dataset]
 
 
+def own_folder(dataset: str, what: str, hint: str) -> Path:
+    """The folder of `dataset` that the user fills; `UserError` with `hint` where there is none."""
+    tried = folders(dataset)
+    found = next((path for path in tried if path.is_dir()), None)
+    if found is None:
+        raise UserError(f"there is no {what} at {' or '.join(map(str, tried))}; {hint}")
+    return found
+
+
 def package_folder(package: str) -> Path | None:
     """Where an installed package's files lie, found without importing it; None: not installed."""
     spec = find_spec(package)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..errors import UserError
-from .cache import folders
+from .cache import own_folder
 from .task_sets import TaskSet
 
 NAME = "dlc-openfield"
@@ -31,7 +29,14 @@ def create(*, split: str = "test") -> TaskSet:
 
     if split not in ("train", "test"):
         raise UserError(f"{NAME} has no split {split!r}; wanted 'train' or 'test'")
-    project = read_project(_folder())
+    project = read_project(
+        own_folder(
+            NAME,
+            "DeepLabCut project",
+            "put the folder examples/openfield-Pranav-2018-10-30 of DeepLabCut's repository "
+            "there, or a project of your own with one animal a frame",
+        )
+    )
     if len(project.pictures) < TRAINING + 2:
         raise UserError(
             f"the project of {NAME} has {len(project.pictures)} labelled frames; wanted at least "
@@ -64,15 +69,3 @@ def create(*, split: str = "test") -> TaskSet:
             "tolerance": torch.tensor(tolerances),
         },
     )
-
-
-def _folder() -> Path:
-    tried = folders(NAME)
-    found = next((path for path in tried if path.is_dir()), None)
-    if found is None:
-        raise UserError(
-            f"there is no DeepLabCut project at {' or '.join(map(str, tried))}; put the folder "
-            "examples/openfield-Pranav-2018-10-30 of DeepLabCut's repository there, or a project "
-            "of your own with one animal a frame"
-        )
-    return found

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from .cache import folders
+from .cache import own_folder
 from .task_sets import TaskSet
 
 if TYPE_CHECKING:
@@ -40,7 +39,13 @@ def create(*, split: str = "test") -> TaskSet:
     elif split == "photographs":
         bank = photographs()[:, 0]
     else:
-        bank = folder_bank(_folder())
+        bank = folder_bank(
+            own_folder(
+                "textures",
+                "folder of textures",
+                "put photographs there, one of each texture",
+            )
+        )
     generator = torch.Generator().manual_seed(1000 + SPLITS.index(split))
     drawn = draw_collages(bank, SAMPLES, generator=generator)
     return TaskSet(
@@ -55,14 +60,3 @@ def create(*, split: str = "test") -> TaskSet:
 
 def _eight_bits(images: Tensor) -> Tensor:
     return (images * 255).round() / 255
-
-
-def _folder() -> Path:
-    tried = folders("textures")
-    found = next((path for path in tried if path.is_dir()), None)
-    if found is None:
-        raise UserError(
-            "there is no folder of textures at "
-            f"{' or '.join(map(str, tried))}; put photographs there, one of each texture"
-        )
-    return found

@@ -100,8 +100,8 @@ def measured(job: Job) -> dict[str, float]:
     with one_thread():
         fit(network, train.images, train.targets["joints"], recipe, seed=job.seed)
         model = PoseEstimator(network.eval().requires_grad_(False))
-        answers = model.answer(test.images, None)
-        rough = decode(*network(test.images), refined=False)
+        maps = network(test.images)
+        answers, rough = decode(*maps), decode(*maps, refined=False)
         exact = {**test.targets, "joints": test.targets["exact"]}
         confident, kept = confident_error(answers, test.targets)
         figures = {
@@ -150,7 +150,7 @@ def claims(grid: Grid) -> tuple[Claim, ...]:
             id="frames",
             claim="the test error falls with the number of labelled frames",
             published="about 200 frames are enough (abstract)",
-            measured="; ".join(f"{frames}: {_text(cells)} px" for frames, cells in test.items()),
+            measured="; ".join(f"{frames}: {cells.text(2)} px" for frames, cells in test.items()),
             holds=all(_below(test[more], test[less]) for less, more in pairwise(FRAMES)),
             how=f"{how}; the interval of each difference, seed by seed, lies above 0",
         ),
@@ -158,7 +158,7 @@ def claims(grid: Grid) -> tuple[Claim, ...]:
             id="people",
             claim=f"with {most} frames the error is within twice the distance of two labellers",
             published="comparable to human accuracy (abstract)",
-            measured=f"{_text(test[most])} px; labellers {grid.people:.2f} px",
+            measured=f"{test[most].text(2)} px; labellers {grid.people:.2f} px",
             holds=(test[most].mean if ends is None else ends[1]) < 2 * grid.people,
             how=f"{how}; simulated labellers; the upper end of the interval counts",
         ),
@@ -173,8 +173,8 @@ def claims(grid: Grid) -> tuple[Claim, ...]:
                 id=name,
                 claim=f"{claim} ({most} frames)",
                 published=None,
-                measured=f"{_text(grid.cells[most, lower])} px, without "
-                f"{_text(grid.cells[most, higher])} px",
+                measured=f"{grid.cells[most, lower].text(2)} px, without "
+                f"{grid.cells[most, higher].text(2)} px",
                 holds=_below(grid.cells[most, lower], grid.cells[most, higher]),
                 how=f"{how}; likelihood at least 0.6"
                 if name == "cutoff"
@@ -187,7 +187,7 @@ def claims(grid: Grid) -> tuple[Claim, ...]:
             id="attack",
             claim="Linf 8/255: PGD makes the error at least three times that under noise",
             published=None,
-            measured=f"{_text(attack)} px, under noise {_text(noise)} px",
+            measured=f"{attack.text(2)} px, under noise {noise.text(2)} px",
             holds=_below(Cells(tuple(3 * value for value in noise.values)), attack),
             how=f"10 steps up the training's loss, {ATTACKED} test frames at most",
         )
@@ -199,7 +199,7 @@ def claims(grid: Grid) -> tuple[Claim, ...]:
             id="confidence",
             claim="the confidence cutoff does not see it: most joints are kept, and are as wrong",
             published=None,
-            measured=f"{kept.percent()} kept, with {_text(confident)} px",
+            measured=f"{kept.percent()} kept, with {confident.text(2)} px",
             holds=kept.mean > 0.5 and confident.mean > 0.5 * attack.mean,
             how="of the attacked joints, those with likelihood at least 0.6",
         )
@@ -215,7 +215,7 @@ def blocks(grid: Grid) -> list[Block]:
         (
             str(count),
             (
-                *(_text(grid.cells[count, what]) for what in whats),
+                *(grid.cells[count, what].text(2) for what in whats),
                 grid.cells[count, "kept"].percent(),
             ),
         )
@@ -329,9 +329,3 @@ def _below(one: Cells, other: Cells) -> bool:
     gap = other.less(one)
     ends = gap.interval
     return gap.mean > 0 and (ends is None or ends[0] > 0)
-
-
-def _text(cells: Cells) -> str:
-    ends = cells.interval
-    text = f"{cells.mean:.2f}"
-    return text if ends is None else f"{text} [{ends[0]:.2f}, {ends[1]:.2f}]"

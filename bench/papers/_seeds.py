@@ -32,6 +32,12 @@ class Cells:
         """The difference, seed by seed."""
         return Cells(tuple(a - b for a, b in zip(self.values, other.values, strict=True)))
 
+    def text(self, digits: int) -> str:
+        """The mean with so many digits after the point, with the interval behind it."""
+        ends = self.interval
+        text = f"{self.mean:.{digits}f}"
+        return text if ends is None else f"{text} [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"
+
     def percent(self) -> str:
         """The mean in per cent, with the interval behind it."""
         ends = self.interval

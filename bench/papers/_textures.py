@@ -112,7 +112,7 @@ def claims(grid: Grid) -> tuple[Claim, ...]:
                 published="generalises to natural images without fine-tuning (abstract)"
                 if split == "photographs"
                 else None,
-                measured=f"IoU {_text(clean)}; statistics "
+                measured=f"IoU {clean.text(3)}; statistics "
                 f"{grid.trivial['statistics', split]:.3f}, everywhere "
                 f"{grid.trivial['everywhere', split]:.3f}",
                 holds=ahead.mean > 0
@@ -128,7 +128,7 @@ def claims(grid: Grid) -> tuple[Claim, ...]:
             id="reference",
             claim="the reference is used: with another sample's, IoU is below the mask everywhere",
             published=None,
-            measured=f"IoU {_text(chance)}",
+            measured=f"IoU {chance.text(3)}",
             holds=chance.mean < grid.trivial["everywhere", "test"],
             how="families not trained on",
         )
@@ -143,7 +143,7 @@ def claims(grid: Grid) -> tuple[Claim, ...]:
                 id=f"attack-{surface}",
                 claim=f"Linf 8/255 on {surface}: PGD costs {MARGIN} of IoU more than noise",
                 published=None,
-                measured=f"IoU {_text(attack)}, under noise {_text(noise)}",
+                measured=f"IoU {attack.text(3)}, under noise {noise.text(3)}",
                 holds=gap.mean > MARGIN and (ends is None or ends[0] > 0),
                 how=f"10 steps up the balanced loss; {ATTACKED} samples, families not trained on",
             )
@@ -158,7 +158,7 @@ def blocks(grid: Grid) -> list[Block]:
         (
             NAMES[split],
             (
-                *(_text(grid.learned[kind, split]) for kind in conditions),
+                *(grid.learned[kind, split].text(3) for kind in conditions),
                 f"{grid.trivial['statistics', split]:.3f}",
                 f"{grid.trivial['everywhere', split]:.3f}",
             ),
@@ -166,7 +166,7 @@ def blocks(grid: Grid) -> list[Block]:
         for split in NAMES
     ]
     attacks = [
-        (condition, (_text(cells),))
+        (condition, (cells.text(3),))
         for (condition, name), cells in grid.learned.items()
         if name == "attacks"
     ]
@@ -232,9 +232,3 @@ def _picture(image: Tensor) -> Picture:
 def _iou(found: Tensor, wanted: Tensor) -> float:
     shared, union = (found & wanted).sum((1, 2, 3)), (found | wanted).sum((1, 2, 3))
     return float((shared / union.clamp(min=1)).mean())
-
-
-def _text(cells: Cells) -> str:
-    ends = cells.interval
-    text = f"{cells.mean:.3f}"
-    return text if ends is None else f"{text} [{ends[0]:.3f}, {ends[1]:.3f}]"

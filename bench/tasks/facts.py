@@ -108,10 +108,10 @@ class Found:
             for key, group in groups.items()
         }
         clean, chance = (figures[(kind, "", "", "")] for kind in ("clean", "chance"))
+        informed = clean > chance if self.higher_is_better else clean < chance
         rows = []
         for key, group in groups.items():
             kept = None
-            informed = clean > chance if self.higher_is_better else clean < chance
             if key[0] != "smallest" and informed:
                 kept = min(1.0, max(0.0, (figures[key] - chance) / (clean - chance)))
             rows.append(

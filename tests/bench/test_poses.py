@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.datasets import task_set
+from bench.datasets.task_sets import TaskSet
 from bench.errors import UserError
 from bench.poses import JOINTS, LABEL_SD, draw_mice, read_project
-from bench.tasks.attacking import Ascent, attacked, noisy
+from bench.tasks.attacking import Ascent, Changed, attacked, noisy
 from bench.tasks.facing import measure
 from bench.tasks.facts import Found
 from bench.tasks.playing import Plan, play_task
@@ -65,6 +66,18 @@ def test_the_left_ear_is_left_of_the_way_the_mouse_looks() -> None:
     ahead, across = snout - base, right - left
     # y points down, so that a turn from ahead to the right is positive.
     assert (ahead[:, 0] * across[:, 1] - ahead[:, 1] * across[:, 0] > 0).all()
+
+
+def changed(model: PoseEstimator, samples: TaskSet, *, radius: float, steps: int) -> Changed:
+    return attacked(
+        model,
+        samples,
+        norm="linf",
+        epsilon=torch.full((len(samples),), radius),
+        surface="scene",
+        ascent=Ascent(steps=steps, restarts=1),
+        seed=0,
+    )
 
 
 def test_maps_without_error_decode_to_the_joints() -> None:
@@ -150,15 +163,7 @@ def test_the_shipped_network_is_as_good_as_its_card_says() -> None:
 
 def test_an_attack_moves_joints_far_more_than_noise_does() -> None:
     samples, model = task_set("generated-mice").rows(0, 20), create()
-    hit = attacked(
-        model,
-        samples,
-        norm="linf",
-        epsilon=torch.full((20,), 8 / 255),
-        surface="scene",
-        ascent=Ascent(restarts=1),
-        seed=0,
-    )
+    hit = changed(model, samples, radius=8 / 255, steps=10)
     control = noisy(model, samples, norm="linf", epsilon=8 / 255, surface="scene", seed=0)
 
     assert (hit.images - samples.images).abs().max() <= 8 / 255 + 1e-6
@@ -173,15 +178,7 @@ def test_a_joint_is_moved_to_a_chosen_place() -> None:
     goal = torch.full((10, 4, 2), torch.nan)
     goal[:, 3] = samples.targets["joints"][:, 0]  # the base of the tail to the snout
     aimed = replace(samples, targets={**samples.targets, "goal": goal})
-    hit = attacked(
-        model,
-        aimed,
-        norm="linf",
-        epsilon=torch.full((10,), 16 / 255),
-        surface="scene",
-        ascent=Ascent(steps=20, restarts=1),
-        seed=0,
-    )
+    hit = changed(model, aimed, radius=16 / 255, steps=20)
     away = (model.answer(hit.images, None)["joints"][:, 3] - goal[:, 3]).norm(dim=-1)
     assert float(away.median()) < 5
 
